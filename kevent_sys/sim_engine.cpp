@@ -1,0 +1,384 @@
+#include <keel/kevent_sys/sim_engine.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+namespace keel::kevent_sys {
+namespace {
+
+constexpr const char* names[] = {"nop",     "wake", "timer",    "poll", "accept", "connect", "recv",
+                                 "receive", "send", "sendfile", "open", "read",   "write",   "close"};
+static_assert(std::size(names) == static_cast<std::size_t>(opcode::close) + 1);
+
+const char* name_of(opcode code) noexcept { return names[static_cast<std::size_t>(code)]; }
+
+using kind = std::pair<opcode, int>;  // an opcode, and the descriptor it works on
+
+// Due at a time; the number orders what is due at the same time, and keeps the keys apart.
+using moment = std::pair<std::uint64_t, std::uint64_t>;
+
+// An outcome that owns its bytes.
+struct planned {
+  explicit planned(const sim_outcome& o)
+      : value(o.value), delay_ns(o.delay_ns), more(o.more), on_cancel(o.on_cancel), data(o.data) {}
+
+  std::int32_t value;
+  std::uint64_t delay_ns;
+  bool more;
+  sim_cancel on_cancel;
+  std::string data;
+};
+
+bool is_stream(opcode code) noexcept { return code == opcode::recv || code == opcode::receive; }
+bool has_target(opcode code) noexcept { return code == opcode::recv || code == opcode::read; }
+bool is_sending(opcode code) noexcept {
+  return code == opcode::send || code == opcode::write || code == opcode::sendfile;
+}
+
+// What a kernel keeps when the operation that waited for it is cancelled.
+bool survives_cancel(opcode code, const planned& p) noexcept {
+  return p.value >= 0 && (is_stream(code) || code == opcode::accept);
+}
+
+bool matches(const request& asked, opcode code, int fd) noexcept {
+  return asked.code == code && (fd == sim_engine::any_fd || asked.fd == fd);
+}
+
+}  // namespace
+
+struct sim_engine::flight {
+  explicit flight(operation& o) : op(o) {}
+
+  operation& op;
+  std::uint64_t order = 0;      // of the submission
+  std::deque<planned> outcome;  // none, or the one it waits for
+  kind taken_from{};            // the script that it came from
+  moment due{};
+  bool on_agenda = false;
+};
+
+struct sim_engine::state {
+  explicit state(std::uint64_t start_ns) : now_ns(start_ns) {}
+
+  void schedule(flight& f, planned p) {
+    unschedule(f);
+    f.outcome.clear();
+    f.outcome.push_back(std::move(p));
+    const std::uint64_t delay_ns = f.outcome.front().delay_ns;
+    if (delay_ns != never) put_on_agenda(f, delay_ns > never - now_ns ? never : now_ns + delay_ns);
+  }
+  void put_on_agenda(flight& f, std::uint64_t due_ns) {
+    unschedule(f);
+    f.due = {due_ns, ++sequence};
+    f.on_agenda = true;
+    agenda.emplace(f.due, &f);
+  }
+  void unschedule(flight& f) {
+    if (std::exchange(f.on_agenda, false)) agenda.erase(f.due);
+  }
+  // The oldest operation in flight of a kind, of those without an outcome or of all.
+  flight* oldest(opcode code, int fd, bool without_outcome) {
+    flight* found = nullptr;
+    for (auto& [op, f] : flights) {
+      if (!matches(op->asked, code, fd) || (without_outcome && !f.outcome.empty())) continue;
+      if (found == nullptr || f.order < found->order) found = &f;
+    }
+    return found;
+  }
+  bool take_script(flight& f, kind from) {
+    const auto script = scripts.find(from);
+    if (script == scripts.end() || script->second.empty()) return false;
+    f.taken_from = from;
+    planned p = std::move(script->second.front());
+    script->second.pop_front();
+    schedule(f, std::move(p));
+    return true;
+  }
+
+  std::uint64_t now_ns;
+  std::uint64_t sequence = 0;
+  std::unordered_map<operation*, flight> flights;
+  std::map<moment, flight*> agenda;
+  std::map<kind, std::deque<planned>> scripts;
+  std::map<opcode, planned> defaults;
+  std::map<kind, std::uint64_t> submissions;
+  std::map<kind, request> newest;
+  std::map<int, std::string> sent;
+};
+
+sim_engine::sim_engine(event_sink& sink, const sim_options& options)
+    : engine(sink), options_(options), state_(new state(options.now_ns)) {
+  pool_ = new buffer_pool(options.buffers, options.buffer_bytes, unique_fd());
+  pool_->set_limit(std::max(options.buffers, options.buffers_limit));
+  info_.name = "sim";
+  info_.reason = "made by a test";
+  set_default(opcode::nop, {});
+}
+
+sim_engine::~sim_engine() {
+  KEEL_ASSERT(in_flight() == 0, "an engine was destroyed with operations in flight");
+  unlink();
+  pool_->detach();
+  delete state_;
+}
+
+void sim_engine::expect(opcode code, int fd, const sim_outcome& o) {
+  KEEL_ASSERT(o.data.empty() || is_stream(code) || code == opcode::read, "only these take data");
+  state_->scripts[{code, fd}].emplace_back(o);
+  hand_on(code, fd);
+}
+
+void sim_engine::set_default(opcode code, const sim_outcome& o) {
+  state_->defaults.insert_or_assign(code, planned(o));
+}
+
+bool sim_engine::complete(opcode code, int fd, const sim_outcome& o) {
+  flight* f = state_->oldest(code, fd, false);
+  if (f == nullptr) return false;
+  f->taken_from = {code, fd};
+  planned p(o);
+  p.delay_ns = 0;
+  state_->schedule(*f, std::move(p));
+  return true;
+}
+
+void sim_engine::pass(std::uint64_t ns) noexcept { state_->now_ns += ns; }
+
+std::uint64_t sim_engine::submitted(opcode code, int fd) const noexcept {
+  std::uint64_t count = 0;
+  for (const auto& [which, n] : state_->submissions) {
+    if (which.first == code && (fd == any_fd || which.second == fd)) count += n;
+  }
+  return count;
+}
+
+std::uint64_t sim_engine::waiting(opcode code, int fd) const noexcept {
+  std::uint64_t count = 0;
+  for (const auto& [op, f] : state_->flights) count += matches(op->asked, code, fd) ? 1 : 0;
+  return count;
+}
+
+const request* sim_engine::last(opcode code, int fd) const noexcept {
+  const auto found = state_->newest.find({code, fd});
+  return found == state_->newest.end() ? nullptr : &found->second;
+}
+
+std::string_view sim_engine::sent(int fd) const noexcept {
+  const auto found = state_->sent.find(fd);
+  return found == state_->sent.end() ? std::string_view() : std::string_view(found->second);
+}
+
+std::uint64_t sim_engine::unused() const noexcept {
+  std::uint64_t count = 0;
+  for (const auto& [which, script] : state_->scripts) count += script.size();
+  return count;
+}
+
+// The one place that says what an operation comes to. False: nothing, so far.
+bool sim_engine::decide(flight& f) {
+  const request& asked = f.op.asked;
+  if (state_->take_script(f, {asked.code, asked.fd}) || state_->take_script(f, {asked.code, any_fd}))
+    return true;
+  const auto otherwise = state_->defaults.find(asked.code);
+  if (otherwise == state_->defaults.end()) return false;
+  f.taken_from = {asked.code, asked.fd};
+  state_->schedule(f, otherwise->second);
+  return true;
+}
+
+void sim_engine::do_submit(operation& op) noexcept {
+  const auto [place, is_new] = state_->flights.try_emplace(&op, op);
+  KEEL_ASSERT(is_new);
+  place->second.order = ++state_->sequence;
+  ++state_->submissions[{op.asked.code, op.asked.fd}];
+  state_->newest.insert_or_assign({op.asked.code, op.asked.fd}, op.asked);
+  state_->newest.insert_or_assign({op.asked.code, any_fd}, op.asked);
+  decide(place->second);
+}
+
+void sim_engine::do_cancel(operation& op) noexcept {
+  flight& f = state_->flights.at(&op);
+  if (!f.outcome.empty()) {
+    planned& p = f.outcome.front();
+    if (p.on_cancel == sim_cancel::ignored) return;
+    if (p.on_cancel == sim_cancel::loses) {
+      state_->put_on_agenda(f, state_->now_ns);
+      return;
+    }
+    if (survives_cancel(op.asked.code, p)) {
+      state_->scripts[f.taken_from].push_front(std::move(p));
+      hand_on(op.asked.code, op.asked.fd);
+    }
+  }
+  state_->schedule(f, planned({.value = -ECANCELED}));
+}
+
+// Something was put back at the front of a script: somebody may wait for it.
+void sim_engine::hand_on(opcode code, int fd) {
+  if (flight* next = state_->oldest(code, fd, true)) decide(*next);
+}
+
+bool sim_engine::buffer_at_home() noexcept {
+  if (pool_->at_home() != 0) return true;
+  const int id = pool_->size() < options_.buffers_limit ? pool_->grow() : -1;
+  if (id >= 0) pool_->adopt(static_cast<std::uint16_t>(id));
+  return id >= 0;
+}
+
+// Answers `f` with its outcome. REQUIRES: room in the sink, and a buffer at home for the data of a receive
+void sim_engine::deliver(flight& f) {
+  operation& op = f.op;
+  const request& asked = op.asked;
+  state_->unschedule(f);
+  planned p = std::move(f.outcome.front());
+  f.outcome.clear();
+  answer a{p.value, 0};
+  bool split = false;
+  if (!p.data.empty()) {
+    const bool pooled = asked.code == opcode::receive;
+    const std::size_t n =
+        std::min<std::size_t>(p.data.size(), pooled ? pool_->buffer_bytes() : asked.size_bytes);
+    a.value = static_cast<std::int32_t>(n);
+    void* target = const_cast<void*>(asked.data);
+    if (pooled) {
+      const auto id = static_cast<std::uint16_t>(pool_->take());
+      target = pool_->data(id);
+      a.flags = answer::buffer_flag | std::uint32_t{id} << 16;
+    }
+    std::memcpy(target, p.data.data(), n);
+    KEEL_ASSERT(n == p.data.size() || is_stream(asked.code), "more data than this read has room for");
+    split = n < p.data.size();
+    if (split) {
+      // What is left is there already, and the end of a multishot comes with it.
+      planned rest = p;
+      rest.data.erase(0, n);
+      rest.delay_ns = 0;
+      p.more = asked.multishot;
+      state_->scripts[f.taken_from].push_front(std::move(rest));
+    }
+  } else if (is_sending(asked.code) || has_target(asked.code)) {
+    const std::uint64_t most = asked.code == opcode::sendfile ? asked.count : asked.size_bytes;
+    a.value = static_cast<std::int32_t>(std::min<std::int64_t>(p.value, static_cast<std::int64_t>(most)));
+    if (a.value > 0 && asked.code != opcode::sendfile && is_sending(asked.code))
+      state_->sent[asked.fd].append(static_cast<const char*>(asked.data), static_cast<std::size_t>(a.value));
+  }
+  if (!p.more) {
+    const kind same{asked.code, asked.fd};
+    state_->flights.erase(&op);
+    publish(op, a);
+    if (split) hand_on(same.first, same.second);
+    return;
+  }
+  KEEL_ASSERT(asked.multishot, "only a multishot operation has more than one answer");
+  a.flags |= answer::more_flag;
+  publish(op, a);
+  if (op.canceling()) {
+    state_->schedule(f, planned({.value = -ECANCELED}));
+  } else {
+    decide(f);
+  }
+}
+
+void sim_engine::deliver_due() {
+  moment last{};
+  for (;;) {
+    const auto next = state_->agenda.upper_bound(last);
+    if (next == state_->agenda.end() || next->first.first > state_->now_ns || sink_.room() == 0) return;
+    last = next->first;
+    flight& f = *next->second;
+    const bool takes_buffer = f.op.asked.code == opcode::receive && !f.outcome.front().data.empty();
+    if (takes_buffer && !buffer_at_home()) {
+      ++counters_.starved;
+    } else {
+      deliver(f);
+    }
+  }
+}
+
+void sim_engine::take_wake() noexcept {
+  if (woken_.load(std::memory_order_acquire) == 0) return;
+  flight* f = state_->oldest(opcode::wake, any_fd, true);
+  if (f == nullptr || sink_.room() == 0) return;
+  woken_.exchange(0, std::memory_order_acq_rel);
+  publish(f->op, answer{1, answer::more_flag});
+}
+
+void sim_engine::do_poll(std::uint64_t deadline_ns) noexcept {
+  if (!attached_) {
+    pool_->attach(nullptr, nullptr);
+    attached_ = true;
+  }
+  ++counters_.enters;
+  sink_.settle();
+  pool_->collect();
+  for (;;) {
+    take_wake();
+    deliver_due();
+    if (!sink_.empty() || deadline_ns <= state_->now_ns) return;
+    const auto later = state_->agenda.upper_bound({state_->now_ns, ~std::uint64_t{0}});
+    const std::uint64_t next_ns = later == state_->agenda.end() ? never : later->first.first;
+    if (next_ns == never && deadline_ns == never) {
+      sleep();
+    } else {
+      state_->now_ns = std::min(next_ns, deadline_ns);
+    }
+  }
+}
+
+// Nothing but a wake() can happen.
+void sim_engine::sleep() noexcept {
+  if (!options_.outside_threads || waiting(opcode::wake, any_fd) == 0) report_deadlock();
+  ++counters_.waits;
+  woken_.wait(0, std::memory_order_acquire);
+}
+
+void sim_engine::do_wake() noexcept {
+  woken_.store(1, std::memory_order_release);
+  if (options_.outside_threads) woken_.notify_all();
+}
+
+std::uint64_t sim_engine::do_now_ns() noexcept { return state_->now_ns; }
+
+void sim_engine::report_deadlock() const noexcept {
+  std::fprintf(
+      stderr,
+      "keel: sim: nothing will ever happen: a poll without a deadline, at %llu ns, no outcome to come and no "
+      "wake()\n",
+      static_cast<unsigned long long>(state_->now_ns));
+  std::map<std::uint64_t, const flight*> by_age;
+  for (const auto& [op, f] : state_->flights) by_age.emplace(f.order, &f);
+  if (by_age.empty()) std::fprintf(stderr, "      no operation is in flight\n");
+  for (const auto& [order, f] : by_age) {
+    const char* why = ": nothing is written down for it";
+    if (f->op.asked.code == opcode::wake) why = ": nobody called wake()";
+    if (!f->outcome.empty()) why = ": its outcome comes when it is completed";
+    if (f->on_agenda) why = ": all buffers are away";
+    std::fprintf(stderr, "      in flight: %s fd %d%s%s\n", name_of(f->op.asked.code), f->op.asked.fd,
+                 f->op.canceling() ? ", cancelled" : "", why);
+  }
+  std::abort();
+}
+
+sim_engine& sim_world::engine(unsigned index) noexcept {
+  KEEL_ASSERT(!engines_.empty(), "no queue has made its engine yet");
+  sim_engine* found = &engines_.front();
+  for (; index > 0 && found != nullptr; --index) found = engines_.next(*found);
+  KEEL_ASSERT(found != nullptr, "there are not so many engines");
+  return *found;
+}
+
+kevent_sys::engine* sim_world::make(event_sink& sink, void* self) {
+  auto* made = new sim_engine(sink, static_cast<sim_world*>(self)->options_);
+  static_cast<sim_world*>(self)->engines_.push_back(*made);
+  return made;
+}
+
+}  // namespace keel::kevent_sys

@@ -1,0 +1,281 @@
+#include "uring_engine.hpp"
+
+#include "buffer_guard.hpp"
+#include "uring_requests.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <new>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace keel::kevent_sys {
+namespace {
+
+// Looks between two looks at the clock.
+constexpr int looks_per_round = 16;
+
+// Tells the CPU that this loop waits: it saves power, and its sibling gets the units.
+void relax() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+constexpr std::uint8_t needed_opcodes[] = {
+    IORING_OP_NOP,     IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_ACCEPT,
+    IORING_OP_CONNECT, IORING_OP_RECV,     IORING_OP_SEND,         IORING_OP_OPENAT,
+    IORING_OP_READ,    IORING_OP_WRITE,    IORING_OP_CLOSE,
+};
+
+}  // namespace
+
+uring_engine::uring_engine(event_sink& sink, const engine_options& options) noexcept
+    : engine(sink), options_(options) {}
+
+uring_engine::~uring_engine() {
+  KEEL_ASSERT(in_flight() == 0, "an engine was destroyed with operations in flight");
+  buffers_.close();
+  if (pool_ != nullptr) pool_->detach();
+  delete[] scratch_;
+}
+
+result<void> uring_engine::open() noexcept {
+  if (auto opened = ring_.open(options_.entries); !opened) return opened;
+  if (auto probed = probe(); !probed) return probed;
+  unique_fd wake_fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake_fd) return failure(kernel_error(errno), "eventfd");
+  wake_fd_ = wake_fd.get();
+  try {
+    pool_ = new buffer_pool(options_.buffers, options_.buffer_bytes, std::move(wake_fd));
+    pool_->set_limit(std::max(options_.buffers, options_.buffers_limit));
+  } catch (const std::bad_alloc&) {
+    return failure(kernel_error(ENOMEM), "allocate receive buffers");
+  }
+  info_.name = "uring";
+  info_.entries = ring_.entries();
+  info_.setup_flags = ring_.setup_flags();
+  return {};
+}
+
+// That setup succeeded does not say that a sandbox lets the other two calls pass.
+result<void> uring_engine::probe() noexcept {
+  constexpr unsigned operations_max = 256;
+  constexpr std::size_t bytes = sizeof(io_uring_probe) + operations_max * sizeof(io_uring_probe_op);
+  alignas(io_uring_probe) std::byte memory[bytes]{};
+  auto* table = reinterpret_cast<io_uring_probe*>(memory);
+  const int refused = io_uring_register_probe(ring_.raw(), table, operations_max);
+  if (refused < 0) return failure(kernel_error(refused), "io_uring_register");
+  bool all = true;
+  for (const std::uint8_t code : needed_opcodes) all = all && io_uring_opcode_supported(table, code) != 0;
+  if (!all) return failure(errc::not_supported, "an io_uring with all the operations that keel needs");
+  // A ring that is not enabled yet answers EBADFD: anything else comes from a filter in front of it.
+  const long entered = ::syscall(SYS_io_uring_enter, ring_.fd(), 0, 0, 0, nullptr, 0);
+  if (entered < 0 && errno != EBADFD) return failure(kernel_error(errno), "io_uring_enter");
+  return {};
+}
+
+void uring_engine::bind_to_this_thread() noexcept {
+  if (auto enabled = ring_.enable(); !enabled) {
+    std::fprintf(stderr, "keel: cannot enable an io_uring: %s\n", enabled.error().message().c_str());
+    std::abort();
+  }
+  if (options_.provided_buffers) info_.provided_buffers = buffers_.open(ring_, *pool_).has_value();
+  pool_->attach(info_.provided_buffers ? &buffer_arrived : nullptr, this);
+  if (!info_.provided_buffers) return;
+  for (int id = pool_->take(); id >= 0; id = pool_->take()) pool_->give_back(static_cast<std::uint16_t>(id));
+}
+
+void uring_engine::do_submit(operation& op) noexcept {
+  guard_buffer(op.asked);
+  if (op.asked.code == opcode::sendfile) {
+    transfers_.push_back(op);
+  } else if (!backlog_.empty() || !fill(op)) {
+    backlog_.push_back(op);
+  }
+}
+
+io_uring_sqe* uring_engine::next_sqe() noexcept {
+  if (!ring_.enabled()) return nullptr;
+  io_uring_sqe* sqe = ring_.next_sqe();
+  if (sqe != nullptr) return sqe;
+  enter(0, 0);
+  return ring_.next_sqe();
+}
+
+bool uring_engine::fill(operation& op) noexcept {
+  io_uring_sqe* sqe = next_sqe();
+  if (sqe == nullptr) return false;
+  fill_request(*sqe, op.asked, wake_fd_, info_.provided_buffers);
+  sqe->user_data = user_data_of(op);
+  return true;
+}
+
+void uring_engine::do_cancel(operation& op) noexcept {
+  // In a list of ours the kernel does not have it.
+  if (op.linked()) {
+    op.unlink();
+    if (parked_.empty()) pool_->set_starving(false);
+    release_buffer(op.asked);
+    finish(op, -ECANCELED);
+  } else if (!fill_cancel(op)) {
+    cancel_backlog_.push_back(op);
+  }
+}
+
+bool uring_engine::fill_cancel(operation& op) noexcept {
+  io_uring_sqe* sqe = next_sqe();
+  if (sqe == nullptr) return false;
+  sqe->opcode = IORING_OP_ASYNC_CANCEL;
+  sqe->fd = -1;
+  sqe->addr = user_data_of(op);
+  sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+  return true;
+}
+
+void uring_engine::flush_backlog() noexcept {
+  while (!backlog_.empty() && fill(backlog_.front())) backlog_.pop_front();
+  while (!cancel_backlog_.empty() && fill_cancel(cancel_backlog_.front())) cancel_backlog_.pop_front();
+}
+
+void uring_engine::enter(unsigned wait_for, std::uint64_t timeout_ns) noexcept {
+  ++counters_.enters;
+  if (wait_for != 0) ++counters_.waits;
+  const int error = ring_.enter(wait_for, timeout_ns);
+  switch (-error) {
+    case 0:
+    case ETIME:   // the deadline
+    case EINTR:   // a signal: the next turn computes its time limit anew
+    case EBUSY:   // the kernel has more completions than it can store: reap first
+    case EAGAIN:  // it is out of memory for a moment
+    case ENOMEM: return;
+    default: break;
+  }
+  std::fprintf(stderr, "keel: io_uring_enter: %s\n", kernel_error(error).message().c_str());
+  KEEL_ASSERT(false, "io_uring_enter refuses this ring: was it used from a second thread?");
+}
+
+void uring_engine::do_poll(std::uint64_t deadline_ns) noexcept {
+  if (!ring_.enabled()) bind_to_this_thread();
+  sink_.settle();
+  pool_->collect();
+  unpark();
+  run_transfers();
+  flush_backlog();
+  // What the kernel did not take yet must not wait for what it did take.
+  if (deadline_ns == 0 || !sink_.empty() || !backlog_.empty() || !cancel_backlog_.empty()) {
+    if (ring_.unsubmitted() != 0 || ring_.work_pending()) enter(0, 0);
+  } else {
+    wait(deadline_ns);
+  }
+  if (ring_.overflowed()) ++counters_.overflows;
+  reap();
+}
+
+void uring_engine::wait(std::uint64_t deadline_ns) noexcept {
+  if (ring_.ready() != 0 || (options_.spin_ns != 0 && spin(deadline_ns))) {
+    if (ring_.unsubmitted() != 0 || ring_.work_pending()) enter(0, 0);
+    return;
+  }
+  if (deadline_ns == never) {
+    enter(1, never);
+    return;
+  }
+  const std::uint64_t now = do_now_ns();
+  enter(deadline_ns > now ? 1 : 0, deadline_ns > now ? deadline_ns - now : 0);
+}
+
+// True when there is something to collect, or the deadline has come.
+bool uring_engine::spin(std::uint64_t deadline_ns) noexcept {
+  if (!spin_.worth_trying()) return false;
+  // What waits to be handed over may be what the peer waits for.
+  if (ring_.unsubmitted() != 0) enter(0, 0);
+  if (ring_.ready() != 0) return true;
+  const std::uint64_t start = do_now_ns();
+  if (deadline_ns <= start) return true;
+  const std::uint64_t limit_ns = std::min<std::uint64_t>(options_.spin_ns, deadline_ns - start);
+  bool found = false;
+  std::uint64_t spun_ns = 0;
+  while (!found && spun_ns < limit_ns) {
+    for (int look = 0; look < looks_per_round && !found; ++look) {
+      relax();
+      found = ring_.ready() != 0 || ring_.work_pending();
+    }
+    spun_ns = do_now_ns() - start;
+  }
+  counters_.spun_ns += spun_ns;
+  if (found) ++counters_.spins;
+  // An answer after the limit came while somebody else had this CPU: whoever spins there is in the way.
+  if (found && spun_ns <= limit_ns) {
+    spin_.answered();
+  } else if (limit_ns == options_.spin_ns) {
+    spin_.in_vain();
+  }
+  return found || limit_ns != options_.spin_ns;
+}
+
+void uring_engine::reap() noexcept {
+  while (sink_.room() > 0) {
+    const io_uring_cqe* cqe = ring_.peek();
+    if (cqe == nullptr) return;
+    const io_uring_cqe copy = *cqe;
+    ring_.seen();
+    complete(copy);
+  }
+}
+
+void uring_engine::complete(const io_uring_cqe& cqe) noexcept {
+  if (cqe.user_data == 0) return;  // a cancel that came too late: the operation speaks for itself
+  operation& op = operation_of(cqe.user_data);
+  if (user_data_of(op) != cqe.user_data) {
+    ++counters_.stale;
+    KEEL_ASSERT(false, "the kernel answered an operation that had ended");
+  }
+  // In the list of late cancels only: what it waits for has come.
+  if ((cqe.flags & IORING_CQE_F_MORE) == 0) op.unlink();
+  switch (op.asked.code) {
+    case opcode::receive: complete_receive(op, cqe); return;
+    case opcode::sendfile: complete_transfer(op, cqe.res); return;
+    default: break;
+  }
+  release_buffer(op.asked);
+  publish(op, answer{cqe.res, (cqe.flags & IORING_CQE_F_MORE) != 0 ? answer::more_flag : 0});
+}
+
+void uring_engine::do_wake() noexcept {
+  const std::uint64_t one = 1;
+  // A full counter has been ringing since long ago.
+  [[maybe_unused]] const auto written = ::write(wake_fd_, &one, sizeof one);
+}
+
+std::uint64_t uring_engine::do_now_ns() noexcept {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+result<engine*> make_uring_engine(event_sink& sink, const engine_options& options, const char* reason) {
+  auto* made = new uring_engine(sink, options);
+  const auto opened = made->open();
+  if (opened) {
+    made->set_reason(reason);
+    return made;
+  }
+  delete made;
+  const auto why = opened.why();
+  std::fprintf(
+      stderr,
+      "keel: cannot make an io_uring with %u entries: %s: %s\n"
+      "      io_uring may be forbidden here: see 'sysctl kernel.io_uring_disabled', the container's seccomp\n"
+      "      profile and 'ulimit -l'; keel needs Linux 6.1 or newer\n",
+      options.entries, why.doing, why.code.message().c_str());
+  return failure(errc::engine_unavailable, why.doing);
+}
+
+}  // namespace keel::kevent_sys

@@ -1,0 +1,112 @@
+// How each request becomes one entry of the submission queue.
+
+#include "uring_requests.hpp"
+
+#include "uring_buffers.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+namespace keel::kevent_sys {
+namespace {
+
+std::uint64_t address_of(const void* data) noexcept { return reinterpret_cast<std::uintptr_t>(data); }
+
+void fill_poll(io_uring_sqe& sqe, int fd, std::uint32_t mask, bool multishot) noexcept {
+  sqe.opcode = IORING_OP_POLL_ADD;
+  sqe.fd = fd;
+  sqe.poll32_events = mask;
+  sqe.len = multishot ? IORING_POLL_ADD_MULTI : 0;
+}
+
+void fill_transfer(io_uring_sqe& sqe, std::uint8_t code, const request& asked) noexcept {
+  sqe.opcode = code;
+  sqe.fd = asked.fd;
+  sqe.addr = address_of(asked.data);
+  sqe.len = asked.size_bytes;
+}
+
+void fill_accept(io_uring_sqe& sqe, const request& asked) noexcept {
+  sqe.opcode = IORING_OP_ACCEPT;
+  sqe.fd = asked.fd;
+  sqe.accept_flags = SOCK_CLOEXEC | SOCK_NONBLOCK;
+  if (asked.multishot) sqe.ioprio = IORING_ACCEPT_MULTISHOT;
+}
+
+void fill_receive(io_uring_sqe& sqe, const request& asked) noexcept {
+  sqe.opcode = IORING_OP_RECV;
+  sqe.fd = asked.fd;
+  sqe.flags = IOSQE_BUFFER_SELECT;
+  sqe.buf_group = uring_buffers::group;
+  // Armed without a first attempt: it would only fail, and a thousand armed at once would empty the buffer
+  // ring.
+  sqe.ioprio = IORING_RECVSEND_POLL_FIRST;
+  if (asked.multishot) sqe.ioprio |= IORING_RECV_MULTISHOT;
+}
+
+}  // namespace
+
+void fill_request(io_uring_sqe& sqe, const request& asked, int wake_fd, bool provided_buffers) noexcept {
+  switch (asked.code) {
+    case opcode::nop: sqe.opcode = IORING_OP_NOP; break;
+    // The eventfd is never read: each write is a new edge for a multishot poll.
+    case opcode::wake: fill_poll(sqe, wake_fd, POLLIN, true); break;
+    case opcode::poll: fill_poll(sqe, asked.fd, asked.flags, asked.multishot); break;
+    case opcode::accept: fill_accept(sqe, asked); break;
+    case opcode::connect:
+      sqe.opcode = IORING_OP_CONNECT;
+      sqe.fd = asked.fd;
+      sqe.addr = address_of(asked.data);
+      sqe.off = asked.size_bytes;
+      break;
+    case opcode::recv:
+      fill_transfer(sqe, IORING_OP_RECV, asked);
+      sqe.msg_flags = asked.flags;
+      break;
+    case opcode::receive:
+      if (provided_buffers) {
+        fill_receive(sqe, asked);
+      } else {
+        fill_poll(sqe, asked.fd, POLLIN, false);
+      }
+      break;
+    case opcode::send:
+      fill_transfer(sqe, IORING_OP_SEND, asked);
+      sqe.msg_flags = asked.flags | MSG_NOSIGNAL;
+      break;
+    // The transfer itself is a system call once the socket has room.
+    case opcode::sendfile: fill_poll(sqe, asked.fd, POLLOUT, false); break;
+    case opcode::open:
+      sqe.opcode = IORING_OP_OPENAT;
+      sqe.fd = AT_FDCWD;
+      sqe.addr = address_of(asked.data);
+      sqe.len = asked.size_bytes;
+      sqe.open_flags = asked.flags | O_CLOEXEC;
+      break;
+    case opcode::read:
+      fill_transfer(sqe, IORING_OP_READ, asked);
+      sqe.off = asked.offset;
+      break;
+    case opcode::write:
+      fill_transfer(sqe, IORING_OP_WRITE, asked);
+      sqe.off = asked.offset;
+      break;
+    case opcode::close:
+      sqe.opcode = IORING_OP_CLOSE;
+      sqe.fd = asked.fd;
+      break;
+    case opcode::timer: KEEL_ASSERT(false, "timers belong to the queue"); break;
+  }
+}
+
+void fill_warm_up(io_uring_sqe& sqe, int file_fd, std::uint64_t offset, std::byte* scratch,
+                  std::uint32_t bytes) noexcept {
+  sqe.opcode = IORING_OP_READ;
+  sqe.fd = file_fd;
+  sqe.addr = address_of(scratch);
+  sqe.len = bytes;
+  sqe.off = offset;
+}
+
+}  // namespace keel::kevent_sys

@@ -1,0 +1,20 @@
+// Private to kevent_sys: the translation of requests to io_uring, in one place per opcode.
+#pragma once
+
+#include <keel/kevent_sys/operation.hpp>
+
+#include <liburing.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace keel::kevent_sys {
+
+// Fills the cleared `sqe`; the caller sets user_data.
+void fill_request(io_uring_sqe& sqe, const request& asked, int wake_fd, bool provided_buffers) noexcept;
+
+// Reads a range of a file to bring it into the page cache.
+void fill_warm_up(io_uring_sqe& sqe, int file_fd, std::uint64_t offset, std::byte* scratch,
+                  std::uint32_t bytes) noexcept;
+
+}  // namespace keel::kevent_sys

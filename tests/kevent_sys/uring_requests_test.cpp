@@ -1,0 +1,313 @@
+// Each opcode against the real kernel: what it answers when it works, and when it cannot.
+
+#include <doctest/doctest.h>
+#include <keel/kevent_sys/queue.hpp>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <string>
+#include <string_view>
+#include <sys/socket.h>
+
+#include "support/descriptors.hpp"
+#include "support/fd_pairs.hpp"
+#include "support/in_child.hpp"
+#include "support/recorded_operation.hpp"
+#include "support/temporary_folder.hpp"
+
+using keel::unique_fd;
+using keel::kevent_sys::answer;
+using keel::kevent_sys::buffer_lease;
+using keel::kevent_sys::opcode;
+using keel::kevent_sys::queue;
+using keel::kevent_sys::request;
+using keel::test::answer_of;
+using keel::test::fd_pair;
+using keel::test::is_close_on_exec;
+using keel::test::is_nonblocking;
+using keel::test::listening_socket;
+using keel::test::pipe_pair;
+using keel::test::recorded;
+using keel::test::tcp_pair;
+using keel::test::turn_until;
+using keel::test::unix_pair;
+
+namespace {
+
+constexpr int no_such_fd = 9999;
+
+request receiving(opcode code, int fd, std::array<char, 16>& target) {
+  return {.code = code, .fd = fd, .size_bytes = std::uint32_t(target.size()), .data = target.data()};
+}
+request sending(opcode code, int fd, std::string_view bytes) {
+  return {.code = code, .fd = fd, .size_bytes = std::uint32_t(bytes.size()), .data = bytes.data()};
+}
+request opening(const std::string& path, int flags, int mode = 0) {
+  return {.code = opcode::open,
+          .size_bytes = std::uint32_t(mode),
+          .flags = std::uint32_t(flags),
+          .data = path.c_str()};
+}
+
+std::string leased(queue& q, answer a) {
+  REQUIRE(a.has_buffer());
+  const buffer_lease lease(q.buffers(), a.buffer(), std::uint32_t(a.value));
+  return std::string(lease.text());
+}
+
+}  // namespace
+
+TEST_CASE("uring: nop answers 0") {
+  queue q({});
+  CHECK(answer_of(q, {.code = opcode::nop}) == 0);
+}
+
+TEST_CASE("uring: recv takes what is there, waits for what is not, and reads the end as 0") {
+  for (const bool tcp : {false, true}) {
+    queue q({});
+    fd_pair pair = tcp ? tcp_pair() : unix_pair();
+    std::array<char, 16> buffer{};
+    pair.put("hello");
+    CHECK(answer_of(q, receiving(opcode::recv, pair.ours.get(), buffer)) == 5);
+    CHECK(std::string_view(buffer.data(), 5) == "hello");
+
+    recorded waiting(receiving(opcode::recv, pair.ours.get(), buffer));
+    q.submit(waiting);
+    q.wait(0);
+    q.consume();
+    CHECK(waiting.in_flight());
+    pair.put("more");
+    REQUIRE(turn_until(q, [&] { return waiting.ended(); }));
+    CHECK(waiting.value() == 4);
+
+    pair.put("0123456789abcdefXYZ");
+    CHECK(answer_of(q, receiving(opcode::recv, pair.ours.get(), buffer)) == 16);
+    CHECK(answer_of(q, receiving(opcode::recv, pair.ours.get(), buffer)) == 3);
+    pair.theirs.reset();
+    CHECK(answer_of(q, receiving(opcode::recv, pair.ours.get(), buffer)) == 0);
+    CHECK(answer_of(q, receiving(opcode::recv, no_such_fd, buffer)) == -EBADF);
+  }
+}
+
+TEST_CASE("F8: uring: recv after a reset is ECONNRESET") {
+  queue q({});
+  fd_pair pair = tcp_pair();
+  pair.reset_peer();
+  std::array<char, 16> buffer{};
+  CHECK(answer_of(q, receiving(opcode::recv, pair.ours.get(), buffer)) == -ECONNRESET);
+}
+
+TEST_CASE("uring: flags of recv are the caller's: MSG_PEEK leaves the bytes") {
+  queue q({});
+  fd_pair pair = unix_pair();
+  pair.put("stay");
+  std::array<char, 16> buffer{};
+  request peek = receiving(opcode::recv, pair.ours.get(), buffer);
+  peek.flags = MSG_PEEK;
+  CHECK(answer_of(q, peek) == 4);
+  CHECK(answer_of(q, receiving(opcode::recv, pair.ours.get(), buffer)) == 4);
+}
+
+TEST_CASE("uring: receive names the buffer that was filled; the end names none") {
+  queue q({});
+  fd_pair pair = tcp_pair();
+  pair.put("hello");
+  recorded op({.code = opcode::receive, .fd = pair.ours.get()});
+  CHECK(answer_of(q, op) == 5);
+  CHECK(q.buffers().away() == 1);
+  CHECK(leased(q, op.answers[0]) == "hello");
+  CHECK(q.buffers().away() == 0);
+
+  pair.theirs.reset();
+  recorded end({.code = opcode::receive, .fd = pair.ours.get()});
+  CHECK(answer_of(q, end) == 0);
+  CHECK_FALSE(end.answers[0].has_buffer());
+  CHECK(answer_of(q, {.code = opcode::receive, .fd = no_such_fd}) == -EBADF);
+}
+
+TEST_CASE("uring: send answers what the socket took; F1: that may be less") {
+  queue q({});
+  fd_pair pair = unix_pair();
+  CHECK(answer_of(q, sending(opcode::send, pair.ours.get(), "hello")) == 5);
+  CHECK(pair.get() == "hello");
+
+  const std::string much(8u << 20, 'x');
+  const int taken = answer_of(q, sending(opcode::send, pair.ours.get(), much));
+  CHECK(taken > 0);
+  CHECK(taken < int(much.size()));
+  // Full: the next one waits for the peer.
+  recorded waiting(sending(opcode::send, pair.ours.get(), much));
+  q.submit(waiting);
+  q.wait(0);
+  q.consume();
+  CHECK(waiting.in_flight());
+  while (!pair.get().empty()) {
+  }
+  REQUIRE(turn_until(q, [&] { return waiting.ended(); }));
+  CHECK(waiting.value() > 0);
+  CHECK(answer_of(q, sending(opcode::send, no_such_fd, "x")) == -EBADF);
+}
+
+TEST_CASE("F6: uring: send to a dead socket answers EPIPE and raises no SIGPIPE") {
+  const auto child = keel::test::in_child([] {
+    ::signal(SIGPIPE, SIG_DFL);
+    queue q({});
+    for (const bool tcp : {false, true}) {
+      fd_pair pair = tcp ? tcp_pair() : unix_pair();
+      pair.reset_peer();
+      // On TCP the first one may still tell of the reset.
+      const int first = answer_of(q, sending(opcode::send, pair.ours.get(), "x"));
+      if (first != -EPIPE && first != -ECONNRESET) return 1;
+      if (answer_of(q, sending(opcode::send, pair.ours.get(), "x")) != -EPIPE) return 2;
+    }
+    return 0;
+  });
+  CHECK(child.signal == 0);
+  CHECK(child.exit_code == 0);
+}
+
+TEST_CASE("D7: uring: accept gives a descriptor that is CLOEXEC and NONBLOCK") {
+  queue q({});
+  const listening_socket listener;
+  const unique_fd client = listener.connected();
+  const unique_fd accepted(answer_of(q, {.code = opcode::accept, .fd = listener.fd.get()}));
+  REQUIRE(accepted);
+  CHECK(is_close_on_exec(accepted.get()));
+  CHECK(is_nonblocking(accepted.get()));
+  CHECK(answer_of(q, {.code = opcode::accept, .fd = client.get()}) == -EINVAL);
+  const fd_pair pipe = pipe_pair();
+  CHECK(answer_of(q, {.code = opcode::accept, .fd = pipe.ours.get()}) == -ENOTSOCK);
+}
+
+TEST_CASE("uring: a multishot accept goes on until it is cancelled") {
+  queue q({});
+  const listening_socket listener;
+  recorded op({.code = opcode::accept, .multishot = true, .fd = listener.fd.get()});
+  q.submit(op);
+  for (std::size_t i = 1; i <= 5; ++i) {
+    const unique_fd client = listener.connected();
+    REQUIRE(turn_until(q, [&] { return op.answers.size() == i; }));
+    const unique_fd accepted(op.answers.back().value);
+    REQUIRE(accepted);
+    CHECK(op.answers.back().more());
+    CHECK(is_close_on_exec(accepted.get()));
+    CHECK(is_nonblocking(accepted.get()));
+  }
+  q.cancel(op);
+  REQUIRE(turn_until(q, [&] { return op.ended(); }));
+  CHECK(op.value() == -ECANCELED);
+}
+
+TEST_CASE("uring: connect succeeds, is refused, and says so on a socket that does not block, too") {
+  queue q({});
+  for (const int flags : {0, int(SOCK_NONBLOCK)}) {
+    listening_socket listener;
+    const request what{.code = opcode::connect, .size_bytes = sizeof listener.at, .data = &listener.at};
+    const unique_fd first(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
+    request to_first = what;
+    to_first.fd = first.get();
+    CHECK(answer_of(q, to_first) == 0);
+    CHECK(answer_of(q, to_first) == -EISCONN);
+
+    listener.fd.reset();
+    const unique_fd second(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
+    request to_nobody = what;
+    to_nobody.fd = second.get();
+    CHECK(answer_of(q, to_nobody) == -ECONNREFUSED);
+  }
+}
+
+TEST_CASE("uring: poll answers what is ready; a multishot answers for each change") {
+  queue q({});
+  fd_pair pair = unix_pair();
+  CHECK(answer_of(q, {.code = opcode::poll, .fd = pair.ours.get(), .flags = POLLOUT}) == POLLOUT);
+
+  recorded op({.code = opcode::poll, .multishot = true, .fd = pair.ours.get(), .flags = POLLIN});
+  q.submit(op);
+  q.wait(0);
+  q.consume();
+  CHECK(op.answers.empty());
+  for (std::size_t i = 1; i <= 3; ++i) {
+    pair.put("x");
+    REQUIRE(turn_until(q, [&] { return op.answers.size() == i; }));
+    CHECK((op.answers.back().value & POLLIN) != 0);
+    CHECK(op.answers.back().more());
+  }
+  pair.theirs.reset();
+  REQUIRE(turn_until(q, [&] { return (op.answers.back().value & POLLHUP) != 0; }));
+  if (op.in_flight()) q.cancel(op);
+  REQUIRE(turn_until(q, [&] { return op.ended(); }));
+  CHECK(answer_of(q, {.code = opcode::poll, .fd = no_such_fd, .flags = POLLIN}) == -EBADF);
+}
+
+TEST_CASE("uring: open, write, read and close work on files, at offsets") {
+  queue q({});
+  const keel::test::temporary_folder folder;
+  const std::string path = folder / "file";
+  const int fd = answer_of(q, opening(path, O_RDWR | O_CREAT | O_EXCL, 0640));
+  REQUIRE(fd >= 0);
+  CHECK(is_close_on_exec(fd));
+  CHECK(answer_of(q, opening(path, O_RDWR | O_CREAT | O_EXCL, 0640)) == -EEXIST);
+  CHECK(answer_of(q, opening(folder / "none", O_RDONLY)) == -ENOENT);
+
+  CHECK(answer_of(q, sending(opcode::write, fd, "hello world")) == 11);
+  request at_six = sending(opcode::write, fd, "there");
+  at_six.offset = 6;
+  CHECK(answer_of(q, at_six) == 5);
+  CHECK(folder.read("file") == "hello there");
+
+  std::array<char, 16> buffer{};
+  request read = receiving(opcode::read, fd, buffer);
+  CHECK(answer_of(q, read) == 11);
+  read.offset = 6;
+  CHECK(answer_of(q, read) == 5);
+  CHECK(std::string_view(buffer.data(), 5) == "there");
+  read.offset = 11;
+  CHECK(answer_of(q, read) == 0);
+
+  CHECK(answer_of(q, {.code = opcode::close, .fd = fd}) == 0);
+  CHECK_FALSE(keel::test::is_open(fd));
+  CHECK(answer_of(q, {.code = opcode::close, .fd = fd}) == -EBADF);
+  CHECK(answer_of(q, read) == -EBADF);
+}
+
+TEST_CASE("uring: J1: paths that no kernel takes are errors") {
+  queue q({});
+  CHECK(answer_of(q, opening(std::string(5000, 'x'), O_RDONLY)) == -ENAMETOOLONG);
+  CHECK(answer_of(q, opening("", O_RDONLY)) == -ENOENT);
+  CHECK(answer_of(q, {.code = opcode::open, .data = nullptr}) == -EFAULT);
+}
+
+TEST_CASE("uring: read and write work on pipes") {
+  queue q({});
+  fd_pair pipe = pipe_pair();
+  CHECK(answer_of(q, sending(opcode::write, pipe.theirs.get(), "through")) == 7);
+  std::array<char, 16> buffer{};
+  CHECK(answer_of(q, receiving(opcode::read, pipe.ours.get(), buffer)) == 7);
+
+  recorded waiting(receiving(opcode::read, pipe.ours.get(), buffer));
+  q.submit(waiting);
+  q.wait(0);
+  q.consume();
+  CHECK(waiting.in_flight());
+  pipe.theirs.reset();
+  REQUIRE(turn_until(q, [&] { return waiting.ended(); }));
+  CHECK(waiting.value() == 0);
+}
+
+TEST_CASE("uring: every opcode can be asked for; a timer cannot") {
+  for (int code = 0; code <= int(opcode::close); ++code) {
+    if (opcode(code) == opcode::timer) continue;
+    queue q({});
+    recorded op({.code = opcode(code), .multishot = opcode(code) == opcode::wake, .fd = no_such_fd});
+    q.submit(op);
+    q.cancel(op);
+    REQUIRE(turn_until(q, [&] { return op.ended(); }));
+    CHECK(q.idle());
+  }
+}
