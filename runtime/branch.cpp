@@ -1,0 +1,43 @@
+#include <keel/runtime/branch.hpp>
+
+namespace keel::detail {
+
+void branch_base::begin(runnable& self) noexcept {
+  auto& me = static_cast<branch_base&>(self);
+  resume(me.launch(me, me.join->context()));
+}
+
+std::coroutine_handle<> branch_base::ended(waiter* self) noexcept {
+  auto& me = *static_cast<branch_base*>(self);
+  me.collect();
+  return me.join->branch_ended(me);
+}
+
+std::coroutine_handle<> join_point::start(branch_base* const* branches, std::size_t count, waiter& up,
+                                          stop_context& outer) noexcept {
+  KEEL_ASSERT(up_ == nullptr, "a combinator is awaited once");
+  up_ = &up;
+  context_.attach(outer);
+  branches_ = branches;
+  running_ = count_ = decisive_ = count;
+  for (std::size_t i = 0; i < count; ++i) {
+    branches[i]->join = this;
+    outer.home().make_ready(*branches[i]);
+  }
+  return std::noop_coroutine();
+}
+
+std::coroutine_handle<> join_point::branch_ended(branch_base& branch) noexcept {
+  const bool decides = policy_ == policy::stop_on_success ||
+                       (policy_ == policy::stop_on_failure && !branch.succeeded());
+  if (decides && decisive_ == count_) {
+    decisive_ = 0;
+    while (branches_[decisive_] != &branch) ++decisive_;
+    context_.request_stop(stop_level::hard);
+  }
+  if (--running_ != 0) return std::noop_coroutine();
+  context_.detach();
+  return up_->next(up_);
+}
+
+}  // namespace keel::detail

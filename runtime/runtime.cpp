@@ -1,0 +1,161 @@
+#include <keel/runtime/runtime.hpp>
+
+#include "unhandled.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace keel {
+namespace detail {
+
+// A request to stop on its way to one scheduler. Requests on the way are one request, of the highest level.
+struct stop_request : message {
+  stop_request() noexcept : message(&deliver_stop) {}
+
+  static void deliver_stop(message& self, scheduler& to) noexcept {
+    auto& me = static_cast<stop_request&>(self);
+    me.posted.store(false, std::memory_order_seq_cst);
+    to.tasks().context().request_stop(me.level.load(std::memory_order_seq_cst));
+  }
+
+  std::atomic<bool> posted{false};
+  std::atomic<stop_level> level{stop_level::none};
+};
+
+struct shared_object {
+  const void* key;
+  void* object;
+  void (*destroy)(void*);
+};
+
+struct runtime_state {
+  explicit runtime_state(const runtime_options& o) : options(o), where(o.cpus.resolve()) {}
+
+  runtime_options options;
+  cpu_list::placement where;
+  std::vector<std::unique_ptr<scheduler>> schedulers;
+  std::unique_ptr<stop_request[]> stops;
+  std::atomic<int> busy{0};
+  std::atomic<bool> running{false};
+  std::atomic<bool> given_up{false};  // run() could not start all schedulers
+  std::mutex mutex;
+  std::vector<shared_object> shared;
+};
+
+}  // namespace detail
+
+namespace {
+
+kevent_sys::queue_options queue_options_of(const runtime_options& options) {
+  kevent_sys::queue_options q;
+  q.ring_events = options.ring_events;
+  q.factory = options.factory;
+  q.engine.choice = options.engine;
+  q.engine.entries = options.entries;
+  q.engine.spin_ns = static_cast<std::uint32_t>(std::min<std::uint64_t>(delay_ns(options.spin), 1'000'000));
+  q.engine.buffers = options.buffers;
+  q.engine.buffers_limit = options.buffers_limit;
+  q.engine.buffer_bytes = options.buffer_bytes;
+  return q;
+}
+
+}  // namespace
+
+runtime::runtime(const runtime_options& options) {
+  auto state = std::make_unique<detail::runtime_state>(options);
+  const kevent_sys::queue_options queue = queue_options_of(options);
+  state->stops = std::make_unique<detail::stop_request[]>(state->where.count);
+  for (unsigned i = 0; i < state->where.count; ++i)
+    state->schedulers.push_back(std::make_unique<scheduler>(*this, i, queue, options.turn_events));
+  state_ = state.release();
+}
+
+runtime::~runtime() {
+  for (auto& s : state_->schedulers) s->drain();
+  for (const detail::shared_object& one : state_->shared) one.destroy(one.object);
+  state_->schedulers.clear();
+  delete state_;
+}
+
+unsigned runtime::size() const noexcept { return state_->where.count; }
+
+scheduler& runtime::at(unsigned index) noexcept {
+  KEEL_ASSERT(index < size());
+  return *state_->schedulers[index];
+}
+
+void runtime::run_one(unsigned index) noexcept {
+  const pinned_thread pin(state_->where.cpu[index]);
+  scheduler& here = at(index);
+  here.run_until(
+      [](void* state) {
+        const auto& s = *static_cast<detail::runtime_state*>(state);
+        return s.busy.load() == 0 || s.given_up.load();
+      },
+      state_);
+  here.drain();
+}
+
+void runtime::run() {
+  KEEL_ASSERT(!state_->running.exchange(true), "run() was called while the runtime runs");
+  std::vector<std::thread> threads;
+  try {
+    for (unsigned i = 1; i < size(); ++i) threads.emplace_back([this, i] { run_one(i); });
+  } catch (...) {
+    // The tasks of the others will not end: those who run must not wait for them.
+    state_->given_up = true;
+    request_stop();
+    for (std::thread& t : threads) t.join();
+    state_->running = false;
+    throw;
+  }
+  run_one(0);
+  for (std::thread& t : threads) t.join();
+  state_->running = false;
+}
+
+void runtime::run_once(time_point deadline) {
+  KEEL_ASSERT(size() == 1, "run_once() is for a runtime with one scheduler");
+  at(0).turn(deadline);
+}
+
+void runtime::request_stop(stop_level level) noexcept {
+  for (unsigned i = 0; i < size(); ++i) {
+    detail::stop_request& request = state_->stops[i];
+    stop_level before = request.level.load();
+    while (before < level && !request.level.compare_exchange_weak(before, level)) {
+    }
+    if (!request.posted.exchange(true)) at(i).post(request);
+  }
+}
+
+void* runtime::local(const void* key, void* (*make)(), void (*destroy)(void*)) {
+  const std::lock_guard lock(state_->mutex);
+  for (const detail::shared_object& one : state_->shared)
+    if (one.key == key) return one.object;
+  state_->shared.push_back({key, make(), destroy});
+  return state_->shared.back().object;
+}
+
+void runtime::unhandled_exception(const char* task, std::exception_ptr error) noexcept {
+  const exception_handler handler = state_->options.on_exception;
+  (handler != nullptr ? handler : &print_and_terminate)(task, std::move(error));
+}
+
+void runtime::unhandled_error(const char* task, std::error_code error) noexcept {
+  // Being stopped is no failure.
+  if (error == errc::operation_canceled) return;
+  const error_handler handler = state_->options.on_error;
+  (handler != nullptr ? handler : &print_rate_limited)(task, error);
+}
+
+void runtime::note_busy(int change) noexcept {
+  if (state_->busy.fetch_add(change) + change != 0) return;
+  for (auto& s : state_->schedulers) s->queue().wake();
+}
+
+}  // namespace keel

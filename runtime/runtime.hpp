@@ -1,0 +1,97 @@
+// The runtime: one scheduler per CPU, and the threads they run on.
+#pragma once
+
+#include <keel/runtime/cpu_list.hpp>
+#include <keel/runtime/scheduler.hpp>
+#include <keel/runtime/spawn.hpp>
+#include <keel/runtime/time.hpp>
+
+#include <cstdint>
+#include <exception>
+#include <system_error>
+
+namespace keel {
+
+using kevent_sys::engine_choice;
+
+// An exception left a task that nobody joins. `task` is its name or null. The default prints and terminates.
+using exception_handler = void (*)(const char* task, std::exception_ptr error);
+// An error result of a task that nobody joins. The default prints one line, rate-limited.
+using error_handler = void (*)(const char* task, std::error_code error);
+
+struct runtime_options {
+  cpu_list cpus = 1;
+  engine_choice engine = engine_choice::automatic;
+  std::uint32_t entries = 256;        // requests handed over in one call
+  std::uint32_t ring_events = 1024;   // events collected in one turn
+  std::uint32_t turn_events = 256;    // events told in one turn: then whatever became ready runs
+  // How long a scheduler with nothing to do looks for an event before it sleeps: a sleep costs more than a
+  // short wait. It learns whether that pays and stops where it does not, as on a CPU shared with the peer; 0
+  // = never.
+  duration spin = std::chrono::microseconds(50);
+  std::uint32_t buffers = 64;  // receive buffers per scheduler, 16 KiB each; more when readers hold many
+  std::uint32_t buffers_limit = 1024;
+  std::uint32_t buffer_bytes = 16384;
+  exception_handler on_exception = nullptr;
+  error_handler on_error = nullptr;
+  // For tests: the engine of each scheduler, a simulation for example.
+  kevent_sys::engine_factory factory = {};
+};
+
+namespace detail {
+struct runtime_state;
+}
+
+// Several per process, side by side; no global state, no signal handler, and no thread before run() with more
+// than one CPU. A resource; not movable.
+//
+// Life cycle: make -> spawn -> run (to the end of all tasks, or until stopped) -> destroy.
+// Thread safety: the thread that made it, but request_stop() and local(), which any thread may call while it
+// runs.
+class runtime {
+ public:
+  // Throws std::system_error when no engine can be had, std::bad_alloc.
+  explicit runtime(const runtime_options& options = runtime_options());
+  runtime(const runtime&) = delete;
+  runtime& operator=(const runtime&) = delete;
+  // Stops what is left and awaits its end: a task that had not started begins, and is stopped at its first
+  // wait.
+  ~runtime();
+
+  unsigned size() const noexcept;
+  scheduler& at(unsigned index) noexcept;
+
+  // Spawns on the first scheduler. REQUIRES: it does not run, or this is its thread
+  template <class Fn, class... Args>
+  auto spawn(Fn&& fn, Args&&... args) {
+    return detail::spawn_into(at(0).tasks(), std::forward<Fn>(fn), std::forward<Args>(args)...);
+  }
+
+  // Runs until no scheduler has a task left, or until a hard stop has ended them all. The first scheduler
+  // runs on this thread, the others on threads of their own, pinned; all are joined before it returns.
+  void run();
+  // For a single scheduler inside another loop: one turn that waits at most until `deadline`, or not at all.
+  void run_once(time_point deadline);
+  void run_ready() { run_once(time_point()); }
+
+  // Asks all tasks to stop. Any thread.
+  void request_stop(stop_level level = stop_level::hard) noexcept;
+
+  // Something that the schedulers of this runtime share, made by the first who asks for `key`. `make` runs
+  // under a lock. `destroy` is called when the runtime ends. Any thread.
+  void* local(const void* key, void* (*make)(), void (*destroy)(void*));
+
+  // Where failures end that nobody collects. The scheduler's thread.
+  void unhandled_exception(const char* task, std::exception_ptr error) noexcept;
+  void unhandled_error(const char* task, std::error_code error) noexcept;
+
+  // For schedulers: how many of them have tasks. With none left, run() ends.
+  void note_busy(int change) noexcept;
+
+ private:
+  void run_one(unsigned index) noexcept;
+
+  detail::runtime_state* state_;
+};
+
+}  // namespace keel

@@ -1,0 +1,157 @@
+#include <keel/runtime/scheduler.hpp>
+
+#include <keel/runtime/runtime.hpp>
+#include <keel/runtime/spawn.hpp>
+
+#include <utility>
+
+namespace keel {
+namespace {
+
+// How many runnables a turn runs before it looks at the queue again.
+constexpr unsigned run_budget = 256;
+
+thread_local constinit scheduler* current_on_this_thread = nullptr;
+
+// Makes a scheduler the current one for as long as its loop is on the stack.
+class current_scope {
+ public:
+  explicit current_scope(scheduler* now) noexcept : before_(std::exchange(current_on_this_thread, now)) {}
+  current_scope(const current_scope&) = delete;
+  current_scope& operator=(const current_scope&) = delete;
+  ~current_scope() { current_on_this_thread = before_; }
+
+ private:
+  scheduler* before_;
+};
+
+}  // namespace
+
+scheduler::scheduler(runtime& owner, unsigned index, const kevent_sys::queue_options& options,
+                     std::uint32_t turn_events)
+    : owner_(owner),
+      index_(index),
+      turn_events_(turn_events),
+      queue_(options),
+      wake_({.code = kevent_sys::opcode::wake, .multishot = true}, &woken) {
+  tasks_.context().attach(*this);
+  background_.context().attach(*this);
+}
+
+scheduler::~scheduler() {
+  KEEL_ASSERT(ready_.empty() && dead_.empty(), "a scheduler was destroyed with something to run");
+  KEEL_ASSERT(held_ == 0, "a join_handle outlives its runtime: let go of it before");
+}
+
+scheduler* scheduler::current() noexcept { return current_on_this_thread; }
+
+void root_group::became_busy() noexcept { context().home().owner().note_busy(1); }
+void root_group::became_empty() noexcept { context().home().owner().note_busy(-1); }
+
+void scheduler::post(message& m) noexcept {
+  message* head = inbox_.load(std::memory_order_relaxed);
+  do {
+    m.next = head;
+  } while (!inbox_.compare_exchange_weak(head, &m, std::memory_order_seq_cst, std::memory_order_relaxed));
+  // An awake scheduler looks by itself; a sleeping one is woken by the first of us.
+  if (asleep_.load(std::memory_order_seq_cst) != 0 && asleep_.exchange(0, std::memory_order_seq_cst) != 0) {
+    queue_.wake();
+  }
+}
+
+bool scheduler::take_messages() noexcept {
+  if (inbox_.load(std::memory_order_relaxed) == nullptr) return false;
+  message* newest = inbox_.exchange(nullptr, std::memory_order_acquire);
+  message* oldest = nullptr;
+  while (newest != nullptr) {
+    message* next = newest->next;
+    newest->next = oldest;
+    oldest = newest;
+    newest = next;
+  }
+  while (oldest != nullptr) {
+    message& m = *oldest;
+    oldest = m.next;
+    ++counters_.messages;
+    m.deliver(m, *this);
+  }
+  return true;
+}
+
+void scheduler::woken(kevent_sys::operation&, kevent_sys::answer) noexcept {
+  // The messages are taken at the start of each turn; a multishot that ended is armed again there.
+}
+
+void scheduler::arm_wake() noexcept {
+  if (wake_wanted_ && !wake_.in_flight()) queue_.submit(wake_);
+}
+
+void scheduler::run_ready() noexcept {
+  for (unsigned left = run_budget; left > 0; --left) {
+    if (ready_.empty()) return;
+    runnable& r = ready_.pop();
+    ++counters_.runs;
+    r.run(r);
+    if (!dead_.empty()) bury_dead();
+  }
+  if (!ready_.empty()) ++counters_.exhausted;
+}
+
+void scheduler::bury(spawned_base& ended) noexcept { dead_.push_back(ended); }
+
+void scheduler::bury_dead() noexcept {
+  while (!dead_.empty()) dead_.pop_front().burial();
+}
+
+void scheduler::tell_descriptor_waiters() noexcept {
+  // One descriptor, one attempt each: whoever fails again waits for the next.
+  intrusive_list<descriptor_waiter> round;
+  round.splice_back(descriptor_waiters_);
+  while (!round.empty()) {
+    descriptor_waiter& who = round.pop_front();
+    who.freed(who);
+  }
+}
+
+void scheduler::turn(time_point deadline) {
+  KEEL_ASSERT(current_on_this_thread != this, "a scheduler's loop was called from one of its own tasks");
+  current_scope here(this);
+  ++counters_.turns;
+  arm_wake();
+  take_messages();
+  run_ready();
+  std::uint64_t until = ready_.empty() ? deadline.since_boot_ns() : 0;
+  // What was left has just ended: no event will come.
+  if (draining_ && !has_work()) until = 0;
+  if (until != 0) {
+    asleep_.store(1, std::memory_order_seq_cst);
+    if (inbox_.load(std::memory_order_seq_cst) != nullptr) until = 0;
+  }
+  queue_.wait(until);
+  asleep_.store(0, std::memory_order_relaxed);
+  counters_.events += queue_.consume(turn_events_);
+  if (!dead_.empty()) bury_dead();
+}
+
+void scheduler::run_until(bool (*stop)(void* context), void* context) {
+  while (!stop(context)) turn(time_point::never());
+}
+
+void scheduler::drain() {
+  {
+    current_scope here(this);
+    tasks_.context().request_stop(stop_level::hard);
+    background_.context().request_stop(stop_level::hard);
+  }
+  draining_ = true;
+  while (has_work()) turn(time_point::never());
+  draining_ = false;
+  // Only the wake operation is left.
+  wake_wanted_ = false;
+  if (wake_.in_flight()) queue_.cancel(wake_);
+  while (!queue_.idle()) turn(time_point::never());
+  current_scope here(this);
+  take_messages();
+}
+
+}  // namespace keel

@@ -1,0 +1,181 @@
+// The scheduler of one CPU: runs what is ready, then waits on its queue.
+#pragma once
+
+#include <keel/kevent_sys/queue.hpp>
+#include <keel/runtime/stop_context.hpp>
+#include <keel/runtime/task_group.hpp>
+#include <keel/runtime/time.hpp>
+
+#include <atomic>
+#include <coroutine>
+#include <cstdint>
+
+namespace keel {
+
+class runtime;
+
+// Something to be run once by a scheduler's loop. Part of whatever wants it.
+struct runnable {
+  using function = void (*)(runnable& self) noexcept;
+  explicit runnable(function f) noexcept : run(f) {}
+
+  function run;
+  runnable* next_ready = nullptr;
+};
+
+// Something sent to a scheduler by any thread. `deliver` runs on the scheduler's thread and owns the message.
+struct message {
+  using function = void (*)(message& self, scheduler& to) noexcept;
+  explicit message(function f) noexcept : deliver(f) {}
+
+  function deliver;
+  message* next = nullptr;
+};
+
+// Somebody who wants to hear that this scheduler has closed a descriptor: there may be one to have again.
+class descriptor_waiter : public list_hook {
+ public:
+  using function = void (*)(descriptor_waiter& self) noexcept;
+  explicit descriptor_waiter(function f) noexcept : freed(f) {}
+
+  function freed;
+};
+
+// A FIFO of what is ready. INVARIANT: last_ is meaningful when first_ is not null.
+class ready_queue {
+ public:
+  bool empty() const noexcept { return first_ == nullptr; }
+  void push(runnable& r) noexcept {
+    r.next_ready = nullptr;
+    (first_ == nullptr ? first_ : last_->next_ready) = &r;
+    last_ = &r;
+  }
+  runnable& pop() noexcept {
+    runnable& r = *first_;
+    first_ = r.next_ready;
+    return r;
+  }
+
+ private:
+  runnable* first_ = nullptr;
+  runnable* last_ = nullptr;
+};
+
+// The tasks of a scheduler that keep its runtime running.
+class root_group final : public task_group {
+ private:
+  void became_busy() noexcept override;
+  void became_empty() noexcept override;
+};
+
+struct scheduler_counters {
+  std::uint64_t turns = 0;
+  std::uint64_t events = 0;       // consumed from the ring
+  std::uint64_t runs = 0;         // runnables run
+  std::uint64_t messages = 0;     // delivered from other threads
+  std::uint64_t tasks = 0;        // spawned
+  std::uint64_t exhausted = 0;    // turns that ended with something still ready
+};
+
+// One per CPU; owns the queue and everything that waits on it. A resource; not movable.
+//
+// Life cycle: made by a runtime -> run on one thread -> stopped and drained -> destroyed.
+// INVARIANT: coroutines run only from its loop, never inside a call of the user or of another coroutine.
+// Thread safety: its own thread, but post(), which any thread may call until the runtime has ended.
+class scheduler {
+ public:
+  // Throws std::system_error when no engine can be had, std::bad_alloc.
+  scheduler(runtime& owner, unsigned index, const kevent_sys::queue_options& options,
+            std::uint32_t turn_events);
+  scheduler(const scheduler&) = delete;
+  scheduler& operator=(const scheduler&) = delete;
+  ~scheduler();
+
+  // The scheduler whose loop runs on this thread now, or null.
+  static scheduler* current() noexcept;
+
+  runtime& owner() const noexcept { return owner_; }
+  // Its number in the runtime, from 0.
+  unsigned index() const noexcept { return index_; }
+  time_point now() const noexcept { return time_point(queue_.now_ns()); }
+  kevent_sys::queue& queue() noexcept { return queue_; }
+  scheduler_counters counters() const noexcept { return counters_; }
+  std::size_t live_tasks() const noexcept { return tasks_.size() + background_.size(); }
+
+  // Runs `r` soon, after what is ready already.
+  void make_ready(runnable& r) noexcept { ready_.push(r); }
+
+  // Any thread: delivers `m` on this scheduler's thread, in the order of the posts of one thread.
+  void post(message& m) noexcept;
+
+  // The tasks spawned with no other owner; and those that do not keep the runtime running.
+  task_group& tasks() noexcept { return tasks_; }
+  task_group& background() noexcept { return background_; }
+
+  // A spawned task was made; its object has gone, with the last handle on it.
+  void note_spawned() noexcept {
+    ++counters_.tasks;
+    ++held_;
+  }
+  void note_released() noexcept { --held_; }
+
+  // A spawned task has ended: its object goes after the current coroutine has let go of it.
+  void bury(spawned_base& ended) noexcept;
+
+  // For those who close something while an operation still works on it: drained before the scheduler ends.
+  void note_detached(std::int64_t change) noexcept { detached_ += change; }
+  std::int64_t detached() const noexcept { return detached_; }
+
+  // `who` is told once, at the next note_descriptor_freed(), unless it unlinks itself before.
+  void wait_for_descriptor(descriptor_waiter& who) noexcept { descriptor_waiters_.push_back(who); }
+  void note_descriptor_freed() noexcept {
+    if (!descriptor_waiters_.empty()) tell_descriptor_waiters();
+  }
+
+  // One turn: runs what is ready, then collects events, sleeping at most until `deadline`.
+  void turn(time_point deadline);
+  // Turns until no task is left or `stop` says so.
+  void run_until(bool (*stop)(void* context), void* context);
+  // Ends everything: stop, cancel, reap, destroy.
+  void drain();
+
+  // Resumes a waiter from an event or a runnable.
+  void resume(waiter& up) noexcept {
+    detail::resume(up.next(&up));
+    if (!dead_.empty()) bury_dead();
+  }
+
+ private:
+  bool has_work() const noexcept {
+    return !tasks_.empty() || !background_.empty() || !ready_.empty() || detached_ != 0;
+  }
+  void run_ready() noexcept;
+  bool take_messages() noexcept;
+  void bury_dead() noexcept;
+  void tell_descriptor_waiters() noexcept;
+  void arm_wake() noexcept;
+  static void woken(kevent_sys::operation& op, kevent_sys::answer a) noexcept;
+
+  runtime& owner_;
+  const unsigned index_;
+  const std::uint32_t turn_events_;
+  kevent_sys::queue queue_;
+  kevent_sys::operation wake_;
+  ready_queue ready_;
+  root_group tasks_;
+  task_group background_;
+  intrusive_list<spawned_base> dead_;
+  intrusive_list<descriptor_waiter> descriptor_waiters_;
+  std::int64_t detached_ = 0;
+  std::size_t held_ = 0;  // objects of spawned tasks
+  scheduler_counters counters_;
+  bool wake_wanted_ = true;
+  bool draining_ = false;
+
+  // Sleep protocol: the sender pushes, then looks at asleep_; the owner sets asleep_, then looks at inbox_
+  // again. asleep_ values: 0 awake; 1 sleeping or about to.
+  alignas(64) std::atomic<message*> inbox_{nullptr};
+  std::atomic<std::uint32_t> asleep_{0};
+};
+
+}  // namespace keel

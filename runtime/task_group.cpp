@@ -1,0 +1,22 @@
+#include <keel/runtime/task_group.hpp>
+
+#include <keel/runtime/runtime.hpp>
+#include <keel/runtime/spawn.hpp>
+
+namespace keel {
+
+void task_group::add(spawned_base& child) noexcept {
+  if (size_++ == 0) became_busy();
+  children_.push_back(child);
+}
+
+void task_group::remove(spawned_base& child) noexcept {
+  static_cast<list_hook&>(child).unlink();
+  if (--size_ == 0) became_empty();
+}
+
+void task_group::child_failed(spawned_base& child, std::exception_ptr error) noexcept {
+  child.home().owner().unhandled_exception(child.name(), std::move(error));
+}
+
+}  // namespace keel
