@@ -1,0 +1,14 @@
+// All of keel.
+#pragma once
+
+#include <keel/fs/file.hpp>
+#include <keel/net/tcp.hpp>
+#include <keel/runtime/graceful.hpp>
+#include <keel/runtime/run.hpp>
+#include <keel/runtime/scope.hpp>
+#include <keel/runtime/signals.hpp>
+#include <keel/runtime/sleep.hpp>
+#include <keel/runtime/this_task.hpp>
+#include <keel/runtime/when_all.hpp>
+#include <keel/runtime/when_any.hpp>
+#include <keel/runtime/with_timeout.hpp>
