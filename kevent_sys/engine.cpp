@@ -31,6 +31,10 @@ result<decision> decide(engine_choice asked) {
 
 engine::~engine() = default;
 
+void engine::do_sleep(std::uint64_t) noexcept { KEEL_ASSERT(false, "this engine serves one thread"); }
+void engine::do_ring() noexcept { KEEL_ASSERT(false, "this engine serves one thread"); }
+void engine::do_set_alarm(std::uint64_t) noexcept { KEEL_ASSERT(false, "this engine serves one thread"); }
+
 result<engine*> make_engine(event_sink& sink, const engine_options& options) {
   const auto decided = decide(options.choice);
   if (!decided) return decided.why();

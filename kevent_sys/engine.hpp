@@ -1,4 +1,5 @@
-// The engine of a queue: what turns requests into events. io_uring in production, a simulation in tests.
+// The engine of a queue: what turns requests into events. io_uring; epoll where that is forbidden or too old;
+// a simulation in tests.
 #pragma once
 
 #include <keel/base/result.hpp>
@@ -16,16 +17,20 @@ inline constexpr std::uint64_t never = ~std::uint64_t{0};
 enum class engine_choice : std::uint8_t {
   automatic,  // KEEL_ENGINE if it is set, else the best that works here
   uring,      // io_uring or an error
+  epoll,      // epoll, and threads for what it cannot wait for
 };
 
 struct engine_options {
   engine_choice choice = engine_choice::automatic;
   std::uint32_t entries = 256;  // requests that can be handed over in one call; halved where memory is short
-  std::uint32_t buffers = 64;   // receive buffers at the start
+  std::uint32_t completions = 0;       // slots of the kernel's completion queue; 0 = four for each entry
+  std::uint32_t buffers = 64;          // receive buffers at the start
   std::uint32_t buffers_limit = 1024;  // and at most, when readers hold many
   std::uint32_t buffer_bytes = 16384;
   bool provided_buffers = true;  // let the kernel choose them, where it can; else receives poll first
   std::uint32_t spin_ns = 0;  // look for an event so long before sleeping, where that pays; 0 = sleep at once
+  // For a queue of several threads, which call everything under one lock, and sleep() without it.
+  bool shared = false;
 };
 
 // Which engine was chosen and why. Texts are literals or live as long as the engine.
@@ -48,7 +53,8 @@ struct engine_counters {
   std::uint64_t spun_ns = 0;    // spent spinning, answered or not
 };
 
-// An engine serves one queue and one thread: the one that calls poll() first.
+// An engine serves one queue and one thread: the one that calls poll() first. A `shared` one serves several
+// threads, one at a time: their queue locks around every call but sleep(), wake() and now_ns().
 //
 // INVARIANT: each submitted operation gets exactly one last event (without `more`), inside poll(), never
 //            inside submit(), whatever cancel() does.
@@ -87,6 +93,16 @@ class engine {
   // Makes a poll() that sleeps, or the next one, return with an event of the operation `wake`. Any thread.
   void wake() noexcept { do_wake(); }
 
+  // The three below are for `shared` engines.
+
+  // Waits until poll(0) has something to do, at most until `deadline_ns`. Changes nothing, so it needs no
+  // lock; may return early. What is submitted and not yet handed over by a poll(0) is not waited for.
+  void sleep(std::uint64_t deadline_ns) noexcept { do_sleep(deadline_ns); }
+  // Makes fd() readable until the next poll(0), and every sleep() return.
+  void ring() noexcept { do_ring(); }
+  // The same, by itself, at `deadline_ns` (never: not at all). The newest call counts.
+  void set_alarm(std::uint64_t deadline_ns) noexcept { do_set_alarm(deadline_ns); }
+
   std::uint64_t now_ns() noexcept { return do_now_ns(); }
   // Readable for poll(2) and epoll while poll() has something to do; -1 where there is none.
   int fd() const noexcept { return do_fd(); }
@@ -118,6 +134,9 @@ class engine {
   virtual void do_cancel(operation& op) noexcept = 0;
   virtual void do_poll(std::uint64_t deadline_ns) noexcept = 0;
   virtual void do_wake() noexcept = 0;
+  virtual void do_sleep(std::uint64_t deadline_ns) noexcept;
+  virtual void do_ring() noexcept;
+  virtual void do_set_alarm(std::uint64_t deadline_ns) noexcept;
   virtual std::uint64_t do_now_ns() noexcept = 0;
   virtual int do_fd() const noexcept = 0;
 };
@@ -125,7 +144,7 @@ class engine {
 // Makes the engine for `sink` that the options, the environment and the kernel agree on. The caller deletes
 // it.
 //
-// KEEL_ENGINE = auto | uring is read before the first call that a sandbox might answer by killing the
+// KEEL_ENGINE = auto | uring | epoll is read before the first call that a sandbox might answer by killing the
 // process, and not at all in a program that runs with more rights than its user.
 // Errors: engine_unavailable, not_supported (an unknown KEEL_ENGINE), out of memory.
 result<engine*> make_engine(event_sink& sink, const engine_options& options);

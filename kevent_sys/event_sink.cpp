@@ -22,14 +22,17 @@ constexpr event_kind kinds[] = {
     /* connect */ {KEVENT_NAIO, KEVENT_SOCKET_SEND},
     /* recv */ {KEVENT_NAIO, KEVENT_SOCKET_RECV},
     /* receive */ {KEVENT_NAIO, KEVENT_SOCKET_RECV},
+    /* drain */ {KEVENT_NAIO, KEVENT_SOCKET_RECV},
     /* send */ {KEVENT_NAIO, KEVENT_SOCKET_SEND},
     /* sendfile */ {KEVENT_NAIO, KEVENT_SOCKET_SEND},
     /* open */ {KEVENT_AIO, KEVENT_MASK_ALL},
     /* read */ {KEVENT_AIO, KEVENT_MASK_ALL},
     /* write */ {KEVENT_AIO, KEVENT_MASK_ALL},
     /* close */ {KEVENT_AIO, KEVENT_MASK_ALL},
+    /* call */ {KEVENT_AIO, KEVENT_MASK_ALL},
+    /* futex */ {KEVENT_FUTEX, KEVENT_FUTEX_WAKE},
 };
-static_assert(sizeof(kinds) / sizeof(kinds[0]) == static_cast<std::size_t>(opcode::close) + 1);
+static_assert(sizeof(kinds) / sizeof(kinds[0]) == static_cast<std::size_t>(opcode::futex) + 1);
 
 constexpr std::align_val_t ring_alignment{64};
 

@@ -12,23 +12,38 @@ enum class opcode : std::uint8_t {
   nop,
   wake,      // multishot: an event for each engine::wake()
   timer,     // the queue's wheel; never reaches an engine
-  poll,      // flags = POLLIN, ...; answers the ready mask
-  accept,    // fd = listener; answers the new descriptor, CLOEXEC and NONBLOCK
+  poll,      // flags = POLLIN, ..., poll_exclusive; answers the ready mask. multishot: an answer per edge
+  accept,    // fd = listener, flags = accept_blocking; answers the new descriptor, CLOEXEC and NONBLOCK
   connect,   // data, size_bytes = socket address
   recv,      // data, size_bytes, flags = MSG_*
   receive,   // into a buffer of the engine's pool; the answer carries the buffer
+  drain,     // the same from a pipe, FIFO or terminal: what read(2) is to recv(2)
   send,      // data, size_bytes, flags = MSG_*
   sendfile,  // fd = socket, file_fd, offset, count; answers the bytes sent by this step: at most a slice
   open,      // data = path (NUL-terminated), flags = O_*, size_bytes = mode
   read,      // data, size_bytes, offset
   write,     // data, size_bytes, offset
   close,     // fd
+  call,      // data = a blocking_call, run on a thread of the blocking pool; answers what it returned
+  futex,     // data = a 32-bit word, offset = what it must hold; answers 0 when woken, or -EAGAIN
+};
+
+// With opcode::poll: of all that poll the same object with this flag, one gets each event (EPOLLEXCLUSIVE).
+inline constexpr std::uint32_t poll_exclusive = 1u << 28;
+// With opcode::accept: the new descriptor is not made O_NONBLOCK.
+inline constexpr std::uint32_t accept_blocking = 1;
+
+// What opcode::call runs: a function that may block, and its argument. It does not throw, and lives until the
+// operation has its event. A cancel takes a call back that has not begun; one that runs is waited for.
+struct blocking_call {
+  std::int32_t (*function)(void* context) noexcept = nullptr;
+  void* context = nullptr;
 };
 
 // A request as plain data. A value.
 struct request {
   opcode code = opcode::nop;
-  bool multishot = false;  // wake, poll, accept, receive: answers until an answer without `more`
+  bool multishot = false;  // wake, poll, accept, receive, drain: answers until an answer without `more`
   int fd = -1;
   int file_fd = -1;
   std::uint32_t size_bytes = 0;

@@ -14,11 +14,14 @@
 namespace keel::kevent_sys {
 namespace {
 
-constexpr const char* names[] = {"nop",     "wake", "timer",    "poll", "accept", "connect", "recv",
-                                 "receive", "send", "sendfile", "open", "read",   "write",   "close"};
-static_assert(std::size(names) == static_cast<std::size_t>(opcode::close) + 1);
+constexpr const char* names[] = {"nop",  "wake",    "timer", "poll", "accept",   "connect",
+                                 "recv", "receive", "drain", "send", "sendfile", "open",
+                                 "read", "write",   "close", "call", "futex"};
+static_assert(std::size(names) == static_cast<std::size_t>(opcode::futex) + 1);
 
-const char* name_of(opcode code) noexcept { return names[static_cast<std::size_t>(code)]; }
+const char* name_of(opcode code) noexcept {
+  return names[static_cast<std::size_t>(code)];
+}
 
 using kind = std::pair<opcode, int>;  // an opcode, and the descriptor it works on
 
@@ -37,8 +40,15 @@ struct planned {
   std::string data;
 };
 
-bool is_stream(opcode code) noexcept { return code == opcode::recv || code == opcode::receive; }
-bool has_target(opcode code) noexcept { return code == opcode::recv || code == opcode::read; }
+bool is_pooled(opcode code) noexcept {
+  return code == opcode::receive || code == opcode::drain;
+}
+bool is_stream(opcode code) noexcept {
+  return code == opcode::recv || is_pooled(code);
+}
+bool has_target(opcode code) noexcept {
+  return code == opcode::recv || code == opcode::read;
+}
 bool is_sending(opcode code) noexcept {
   return code == opcode::send || code == opcode::write || code == opcode::sendfile;
 }
@@ -150,7 +160,9 @@ bool sim_engine::complete(opcode code, int fd, const sim_outcome& o) {
   return true;
 }
 
-void sim_engine::pass(std::uint64_t ns) noexcept { state_->now_ns += ns; }
+void sim_engine::pass(std::uint64_t ns) noexcept {
+  state_->now_ns += ns;
+}
 
 std::uint64_t sim_engine::submitted(opcode code, int fd) const noexcept {
   std::uint64_t count = 0;
@@ -243,7 +255,7 @@ void sim_engine::deliver(flight& f) {
   answer a{p.value, 0};
   bool split = false;
   if (!p.data.empty()) {
-    const bool pooled = asked.code == opcode::receive;
+    const bool pooled = is_pooled(asked.code);
     const std::size_t n =
         std::min<std::size_t>(p.data.size(), pooled ? pool_->buffer_bytes() : asked.size_bytes);
     a.value = static_cast<std::int32_t>(n);
@@ -294,7 +306,7 @@ void sim_engine::deliver_due() {
     if (next == state_->agenda.end() || next->first.first > state_->now_ns || sink_.room() == 0) return;
     last = next->first;
     flight& f = *next->second;
-    const bool takes_buffer = f.op.asked.code == opcode::receive && !f.outcome.front().data.empty();
+    const bool takes_buffer = is_pooled(f.op.asked.code) && !f.outcome.front().data.empty();
     if (takes_buffer && !buffer_at_home()) {
       ++counters_.starved;
     } else {
@@ -345,7 +357,9 @@ void sim_engine::do_wake() noexcept {
   if (options_.outside_threads) woken_.notify_all();
 }
 
-std::uint64_t sim_engine::do_now_ns() noexcept { return state_->now_ns; }
+std::uint64_t sim_engine::do_now_ns() noexcept {
+  return state_->now_ns;
+}
 
 void sim_engine::report_deadlock() const noexcept {
   std::fprintf(

@@ -96,7 +96,10 @@ void fill_request(io_uring_sqe& sqe, const request& asked, int wake_fd, bool pro
       sqe.opcode = IORING_OP_CLOSE;
       sqe.fd = asked.fd;
       break;
-    case opcode::timer: KEEL_ASSERT(false, "timers belong to the queue"); break;
+    case opcode::drain:
+    case opcode::call:
+    case opcode::futex:
+    case opcode::timer: KEEL_ASSERT(false, "no request of the kernel's"); break;
   }
 }
 
