@@ -31,7 +31,7 @@ result<decision> decide(engine_choice asked) {
 
 engine::~engine() = default;
 
-void engine::do_sleep(std::uint64_t) noexcept { KEEL_ASSERT(false, "this engine serves one thread"); }
+void engine::do_block(std::uint64_t) noexcept { KEEL_ASSERT(false, "this engine serves one thread"); }
 void engine::do_ring() noexcept { KEEL_ASSERT(false, "this engine serves one thread"); }
 void engine::do_set_alarm(std::uint64_t) noexcept { KEEL_ASSERT(false, "this engine serves one thread"); }
 

@@ -29,7 +29,7 @@ struct engine_options {
   std::uint32_t buffer_bytes = 16384;
   bool provided_buffers = true;  // let the kernel choose them, where it can; else receives poll first
   std::uint32_t spin_ns = 0;  // look for an event so long before sleeping, where that pays; 0 = sleep at once
-  // For a queue of several threads, which call everything under one lock, and sleep() without it.
+  // For a queue of several threads, which call everything under one lock, and block() without it.
   bool shared = false;
 };
 
@@ -54,7 +54,7 @@ struct engine_counters {
 };
 
 // An engine serves one queue and one thread: the one that calls poll() first. A `shared` one serves several
-// threads, one at a time: their queue locks around every call but sleep(), wake() and now_ns().
+// threads, one at a time: their queue locks around every call but block(), wake() and now_ns().
 //
 // INVARIANT: each submitted operation gets exactly one last event (without `more`), inside poll(), never
 //            inside submit(), whatever cancel() does.
@@ -97,8 +97,8 @@ class engine {
 
   // Waits until poll(0) has something to do, at most until `deadline_ns`. Changes nothing, so it needs no
   // lock; may return early. What is submitted and not yet handed over by a poll(0) is not waited for.
-  void sleep(std::uint64_t deadline_ns) noexcept { do_sleep(deadline_ns); }
-  // Makes fd() readable until the next poll(0), and every sleep() return.
+  void block(std::uint64_t deadline_ns) noexcept { do_block(deadline_ns); }
+  // Makes fd() readable until the next poll(0), and every block() return.
   void ring() noexcept { do_ring(); }
   // The same, by itself, at `deadline_ns` (never: not at all). The newest call counts.
   void set_alarm(std::uint64_t deadline_ns) noexcept { do_set_alarm(deadline_ns); }
@@ -134,7 +134,7 @@ class engine {
   virtual void do_cancel(operation& op) noexcept = 0;
   virtual void do_poll(std::uint64_t deadline_ns) noexcept = 0;
   virtual void do_wake() noexcept = 0;
-  virtual void do_sleep(std::uint64_t deadline_ns) noexcept;
+  virtual void do_block(std::uint64_t deadline_ns) noexcept;
   virtual void do_ring() noexcept;
   virtual void do_set_alarm(std::uint64_t deadline_ns) noexcept;
   virtual std::uint64_t do_now_ns() noexcept = 0;

@@ -1,7 +1,7 @@
 #include "uring_buffers.hpp"
 
-#include <cerrno>
 #include <sys/mman.h>
+#include <cerrno>
 
 namespace keel::kevent_sys {
 namespace {

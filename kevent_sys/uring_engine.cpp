@@ -1,17 +1,18 @@
 #include "uring_engine.hpp"
 
 #include "buffer_guard.hpp"
-#include "uring_requests.hpp"
+#include "uring_constants.hpp"
 
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <new>
-#include <sys/eventfd.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 namespace keel::kevent_sys {
 namespace {
@@ -47,20 +48,24 @@ uring_engine::~uring_engine() {
 }
 
 result<void> uring_engine::open() noexcept {
-  if (auto opened = ring_.open(options_.entries); !opened) return opened;
+  auto opened = ring_.open(
+      {.entries = options_.entries, .completions = options_.completions, .shared = options_.shared});
+  if (!opened) return opened;
   if (auto probed = probe(); !probed) return probed;
+  info_.name = "uring";
+  info_.entries = ring_.entries();
+  info_.setup_flags = ring_.setup_flags();
+  // Threads that share a queue are woken by ring(), and receive into buffers of their own.
+  if (options_.shared) return {};
   unique_fd wake_fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake_fd) return failure(kernel_error(errno), "eventfd");
-  wake_fd_ = wake_fd.get();
+  here_.wake_fd = wake_fd.get();
   try {
     pool_ = new buffer_pool(options_.buffers, options_.buffer_bytes, std::move(wake_fd));
     pool_->set_limit(std::max(options_.buffers, options_.buffers_limit));
   } catch (const std::bad_alloc&) {
     return failure(kernel_error(ENOMEM), "allocate receive buffers");
   }
-  info_.name = "uring";
-  info_.entries = ring_.entries();
-  info_.setup_flags = ring_.setup_flags();
   return {};
 }
 
@@ -75,6 +80,8 @@ result<void> uring_engine::probe() noexcept {
   bool all = true;
   for (const std::uint8_t code : needed_opcodes) all = all && io_uring_opcode_supported(table, code) != 0;
   if (!all) return failure(errc::not_supported, "an io_uring with all the operations that keel needs");
+  here_.multishot_read = io_uring_opcode_supported(table, op_read_multishot) != 0;
+  here_.futex = io_uring_opcode_supported(table, op_futex_wait) != 0;
   // A ring that is not enabled yet answers EBADFD: anything else comes from a filter in front of it.
   const long entered = ::syscall(SYS_io_uring_enter, ring_.fd(), 0, 0, 0, nullptr, 0);
   if (entered < 0 && errno != EBADFD) return failure(kernel_error(errno), "io_uring_enter");
@@ -87,6 +94,7 @@ void uring_engine::bind_to_this_thread() noexcept {
     std::abort();
   }
   if (options_.provided_buffers) info_.provided_buffers = buffers_.open(ring_, *pool_).has_value();
+  here_.provided_buffers = info_.provided_buffers;
   pool_->attach(info_.provided_buffers ? &buffer_arrived : nullptr, this);
   if (!info_.provided_buffers) return;
   for (int id = pool_->take(); id >= 0; id = pool_->take()) pool_->give_back(static_cast<std::uint16_t>(id));
@@ -96,6 +104,8 @@ void uring_engine::do_submit(operation& op) noexcept {
   guard_buffer(op.asked);
   if (op.asked.code == opcode::sendfile) {
     transfers_.push_back(op);
+  } else if (op.asked.code == opcode::futex && !here_.futex) {
+    unknown_.push_back(op);
   } else if (!backlog_.empty() || !fill(op)) {
     backlog_.push_back(op);
   }
@@ -112,7 +122,11 @@ io_uring_sqe* uring_engine::next_sqe() noexcept {
 bool uring_engine::fill(operation& op) noexcept {
   io_uring_sqe* sqe = next_sqe();
   if (sqe == nullptr) return false;
-  fill_request(*sqe, op.asked, wake_fd_, info_.provided_buffers);
+  if (step(op) == step_polling && op.asked.code != opcode::sendfile) {
+    fill_readiness(*sqe, op.asked);
+  } else {
+    fill_request(*sqe, op.asked, here_);
+  }
   sqe->user_data = user_data_of(op);
   return true;
 }
@@ -121,7 +135,7 @@ void uring_engine::do_cancel(operation& op) noexcept {
   // In a list of ours the kernel does not have it.
   if (op.linked()) {
     op.unlink();
-    if (parked_.empty()) pool_->set_starving(false);
+    if (pool_ != nullptr && parked_.empty()) pool_->set_starving(false);
     release_buffer(op.asked);
     finish(op, -ECANCELED);
   } else if (!fill_cancel(op)) {
@@ -142,6 +156,8 @@ bool uring_engine::fill_cancel(operation& op) noexcept {
 void uring_engine::flush_backlog() noexcept {
   while (!backlog_.empty() && fill(backlog_.front())) backlog_.pop_front();
   while (!cancel_backlog_.empty() && fill_cancel(cancel_backlog_.front())) cancel_backlog_.pop_front();
+  while (!unknown_.empty()) finish(unknown_.pop_front(), -ENOSYS);
+  if (alarm_wanted_) fill_alarm();
 }
 
 void uring_engine::enter(unsigned wait_for, std::uint64_t timeout_ns) noexcept {
@@ -164,8 +180,10 @@ void uring_engine::enter(unsigned wait_for, std::uint64_t timeout_ns) noexcept {
 void uring_engine::do_poll(std::uint64_t deadline_ns) noexcept {
   if (!ring_.enabled()) bind_to_this_thread();
   sink_.settle();
-  pool_->collect();
-  unpark();
+  if (pool_ != nullptr) {
+    pool_->collect();
+    unpark();
+  }
   run_transfers();
   flush_backlog();
   // What the kernel did not take yet must not wait for what it did take.
@@ -231,7 +249,10 @@ void uring_engine::reap() noexcept {
 }
 
 void uring_engine::complete(const io_uring_cqe& cqe) noexcept {
-  if (cqe.user_data == 0) return;  // a cancel that came too late: the operation speaks for itself
+  if (cqe.user_data < marks_end) {
+    complete_mark(cqe.user_data);
+    return;
+  }
   operation& op = operation_of(cqe.user_data);
   if (user_data_of(op) != cqe.user_data) {
     ++counters_.stale;
@@ -239,19 +260,48 @@ void uring_engine::complete(const io_uring_cqe& cqe) noexcept {
   }
   // In the list of late cancels only: what it waits for has come.
   if ((cqe.flags & IORING_CQE_F_MORE) == 0) op.unlink();
+  if (options_.shared && goes_on_elsewhere(op, cqe)) return;
+  if (waits_by_poll(op, cqe)) return;
   switch (op.asked.code) {
-    case opcode::receive: complete_receive(op, cqe); return;
+    case opcode::receive:
+    case opcode::drain: complete_receive(op, cqe); return;
     case opcode::sendfile: complete_transfer(op, cqe.res); return;
+    case opcode::connect: complete_connect(op, cqe.res); return;
     default: break;
   }
   release_buffer(op.asked);
   publish(op, answer{cqe.res, (cqe.flags & IORING_CQE_F_MORE) != 0 ? answer::more_flag : 0});
 }
 
+// F14: an O_NONBLOCK descriptor may answer EAGAIN; whoever awaits an operation wants it to wait.
+bool uring_engine::waits_by_poll(operation& op, const io_uring_cqe& cqe) noexcept {
+  switch (op.asked.code) {
+    case opcode::recv:
+    case opcode::send:
+      if ((op.asked.flags & MSG_DONTWAIT) != 0) return false;
+      break;
+    case opcode::accept:
+    case opcode::drain:
+    case opcode::read:
+    case opcode::write: break;
+    default: return false;
+  }
+  const bool polled = step(op) == step_polling;
+  if (polled ? cqe.res < 0 : cqe.res != -EAGAIN) return false;
+  if (op.canceling()) {
+    release_buffer(op.asked);
+    finish(op, -ECANCELED);
+    return true;
+  }
+  step(op) = polled ? 0 : step_polling;
+  submit_again(op);
+  return true;
+}
+
 void uring_engine::do_wake() noexcept {
   const std::uint64_t one = 1;
   // A full counter has been ringing since long ago.
-  [[maybe_unused]] const auto written = ::write(wake_fd_, &one, sizeof one);
+  [[maybe_unused]] const auto written = ::write(here_.wake_fd, &one, sizeof one);
 }
 
 std::uint64_t uring_engine::do_now_ns() noexcept {

@@ -5,6 +5,7 @@
 
 #include "adaptive_spin.hpp"
 #include "uring_buffers.hpp"
+#include "uring_requests.hpp"
 #include "uring_ring.hpp"
 
 namespace keel::kevent_sys {
@@ -25,6 +26,9 @@ class uring_engine final : public engine {
   void do_cancel(operation& op) noexcept override;
   void do_poll(std::uint64_t deadline_ns) noexcept override;
   void do_wake() noexcept override;
+  void do_block(std::uint64_t deadline_ns) noexcept override;
+  void do_ring() noexcept override;
+  void do_set_alarm(std::uint64_t deadline_ns) noexcept override;
   std::uint64_t do_now_ns() noexcept override;
   int do_fd() const noexcept override { return ring_.fd(); }
 
@@ -39,11 +43,15 @@ class uring_engine final : public engine {
   bool spin(std::uint64_t deadline_ns) noexcept;
   void reap() noexcept;
   void complete(const io_uring_cqe& cqe) noexcept;
-  // user_data: the operation's address, and above it the low bits of its generation; 0 marks what nobody
-  // waits for.
+  // user_data: the operation's address, and above it the low bits of its generation.
   static std::uint64_t user_data_of(const operation& op) noexcept {
     return reinterpret_cast<std::uintptr_t>(&op) | std::uint64_t{op.generation()} << 48;
   }
+  // What else completes: no operation has such an address.
+  static constexpr std::uint64_t mark_nobody = 0;
+  static constexpr std::uint64_t mark_ring = 1;
+  static constexpr std::uint64_t mark_alarm = 2;
+  static constexpr std::uint64_t marks_end = alignof(operation);
   static operation& operation_of(std::uint64_t user_data) noexcept {
     return *reinterpret_cast<operation*>(user_data & ((std::uint64_t{1} << 48) - 1));
   }
@@ -55,6 +63,18 @@ class uring_engine final : public engine {
   void unpark() noexcept;
   static void buffer_arrived(void* self, std::uint16_t id) noexcept;
 
+  // The step of a request that the kernel would not wait for, or of a connect that was begun for a thread
+  // that has exited: a poll. Not used by sendfile, which has steps of its own.
+  static constexpr std::uint8_t step_polling = 1;
+  bool waits_by_poll(operation& op, const io_uring_cqe& cqe) noexcept;
+  void complete_mark(std::uint64_t mark) noexcept;
+  bool goes_on_elsewhere(operation& op, const io_uring_cqe& cqe) noexcept;
+  void complete_connect(operation& op, int value) noexcept;
+  bool fill_alarm() noexcept;
+  void submit_again(operation& op) noexcept {
+    if (!fill(op)) backlog_.push_back(op);
+  }
+
   void run_transfers() noexcept;
   void transfer(operation& op) noexcept;
   void complete_transfer(operation& op, int value) noexcept;
@@ -63,13 +83,18 @@ class uring_engine final : public engine {
   engine_options options_;
   uring_ring ring_;
   uring_buffers buffers_;
-  int wake_fd_ = -1;                          // the pool owns it: leases may outlive the engine
-  intrusive_list<operation> backlog_;         // to be handed over; the submission queue was full
+  uring_abilities here_;               // its wake_fd belongs to the pool: leases may outlive the engine
+  intrusive_list<operation> backlog_;  // to be handed over; the submission queue was full
   intrusive_list<operation> cancel_backlog_;  // to be cancelled; the submission queue was full
   intrusive_list<operation> parked_;          // receives that wait for a buffer
   intrusive_list<operation> transfers_;       // sendfiles whose next step is a system call
+  intrusive_list<operation> unknown_;         // the kernel does not know them
   std::byte* scratch_ = nullptr;              // what warm-up reads write into; nobody looks at it
   adaptive_spin spin_;
+  __kernel_timespec alarm_time_{};
+  std::uint64_t alarm_ns_ = never;  // of the alarm that the kernel has, or gets with the next enter
+  bool alarm_wanted_ = false;       // the submission queue was full
+  bool ringing_ = false;            // a completion is on its way or in the queue, so that fd() is readable
 };
 
 result<engine*> make_uring_engine(event_sink& sink, const engine_options& options, const char* reason);

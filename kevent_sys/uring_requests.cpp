@@ -3,6 +3,7 @@
 #include "uring_requests.hpp"
 
 #include "uring_buffers.hpp"
+#include "uring_constants.hpp"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -11,7 +12,9 @@
 namespace keel::kevent_sys {
 namespace {
 
-std::uint64_t address_of(const void* data) noexcept { return reinterpret_cast<std::uintptr_t>(data); }
+std::uint64_t address_of(const void* data) noexcept {
+  return reinterpret_cast<std::uintptr_t>(data);
+}
 
 void fill_poll(io_uring_sqe& sqe, int fd, std::uint32_t mask, bool multishot) noexcept {
   sqe.opcode = IORING_OP_POLL_ADD;
@@ -30,7 +33,8 @@ void fill_transfer(io_uring_sqe& sqe, std::uint8_t code, const request& asked) n
 void fill_accept(io_uring_sqe& sqe, const request& asked) noexcept {
   sqe.opcode = IORING_OP_ACCEPT;
   sqe.fd = asked.fd;
-  sqe.accept_flags = SOCK_CLOEXEC | SOCK_NONBLOCK;
+  sqe.accept_flags = SOCK_CLOEXEC;
+  if ((asked.flags & accept_blocking) == 0) sqe.accept_flags |= SOCK_NONBLOCK;
   if (asked.multishot) sqe.ioprio = IORING_ACCEPT_MULTISHOT;
 }
 
@@ -45,13 +49,29 @@ void fill_receive(io_uring_sqe& sqe, const request& asked) noexcept {
   if (asked.multishot) sqe.ioprio |= IORING_RECV_MULTISHOT;
 }
 
+void fill_drain(io_uring_sqe& sqe, const request& asked, bool multishot) noexcept {
+  sqe.opcode = multishot ? op_read_multishot : std::uint8_t{IORING_OP_READ};
+  sqe.fd = asked.fd;
+  sqe.flags = IOSQE_BUFFER_SELECT;
+  sqe.buf_group = uring_buffers::group;
+  sqe.off = ~std::uint64_t{0};
+}
+
+void fill_futex(io_uring_sqe& sqe, const request& asked) noexcept {
+  sqe.opcode = op_futex_wait;
+  sqe.fd = futex_private_word;
+  sqe.addr = address_of(asked.data);
+  sqe.off = asked.offset;
+  sqe.addr3 = futex_any_bit;
+}
+
 }  // namespace
 
-void fill_request(io_uring_sqe& sqe, const request& asked, int wake_fd, bool provided_buffers) noexcept {
+void fill_request(io_uring_sqe& sqe, const request& asked, const uring_abilities& here) noexcept {
   switch (asked.code) {
     case opcode::nop: sqe.opcode = IORING_OP_NOP; break;
     // The eventfd is never read: each write is a new edge for a multishot poll.
-    case opcode::wake: fill_poll(sqe, wake_fd, POLLIN, true); break;
+    case opcode::wake: fill_poll(sqe, here.wake_fd, POLLIN, true); break;
     case opcode::poll: fill_poll(sqe, asked.fd, asked.flags, asked.multishot); break;
     case opcode::accept: fill_accept(sqe, asked); break;
     case opcode::connect:
@@ -65,8 +85,15 @@ void fill_request(io_uring_sqe& sqe, const request& asked, int wake_fd, bool pro
       sqe.msg_flags = asked.flags;
       break;
     case opcode::receive:
-      if (provided_buffers) {
+      if (here.provided_buffers) {
         fill_receive(sqe, asked);
+      } else {
+        fill_poll(sqe, asked.fd, POLLIN, false);
+      }
+      break;
+    case opcode::drain:
+      if (here.provided_buffers) {
+        fill_drain(sqe, asked, asked.multishot && here.multishot_read);
       } else {
         fill_poll(sqe, asked.fd, POLLIN, false);
       }
@@ -96,11 +123,16 @@ void fill_request(io_uring_sqe& sqe, const request& asked, int wake_fd, bool pro
       sqe.opcode = IORING_OP_CLOSE;
       sqe.fd = asked.fd;
       break;
-    case opcode::drain:
+    case opcode::futex: fill_futex(sqe, asked); break;
     case opcode::call:
-    case opcode::futex:
     case opcode::timer: KEEL_ASSERT(false, "no request of the kernel's"); break;
   }
+}
+
+void fill_readiness(io_uring_sqe& sqe, const request& asked) noexcept {
+  const bool writes = asked.code == opcode::send || asked.code == opcode::write ||
+                      asked.code == opcode::connect || asked.code == opcode::sendfile;
+  fill_poll(sqe, asked.fd, writes ? POLLOUT : POLLIN, false);
 }
 
 void fill_warm_up(io_uring_sqe& sqe, int file_fd, std::uint64_t offset, std::byte* scratch,

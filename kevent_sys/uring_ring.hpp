@@ -20,10 +20,18 @@ class uring_ring {
   uring_ring& operator=(const uring_ring&) = delete;
   ~uring_ring();
 
+  // How it is to be used.
+  struct options {
+    std::uint32_t entries = 256;
+    std::uint32_t completions = 0;  // 0: four for each entry
+    bool shared = false;            // several threads hand over, one at a time
+  };
+
   // Tries the flags and sizes that suit us best first, then fewer: flags on EINVAL, half the size on ENOMEM.
   // Errors: what the kernel said to the last try; not_supported below Linux 6.1.
-  result<void> open(std::uint32_t entries) noexcept;
-  // Makes the calling thread the only one that may submit. Errors: what the kernel said.
+  result<void> open(const options& how) noexcept;
+  // Makes the calling thread the only one that may submit; a shared ring has no such thread. Errors: what the
+  // kernel said.
   result<void> enable() noexcept;
   bool enabled() const noexcept { return enabled_; }
 
@@ -35,6 +43,9 @@ class uring_ring {
   // Hands everything over; waits for `wait_for` completions at most `timeout_ns` (never: no limit).
   // Returns 0 or a negative errno; counts as done what the kernel took.
   int enter(unsigned wait_for, std::uint64_t timeout_ns) noexcept;
+
+  // Waits for a completion, at most `timeout_ns`, and hands nothing over. Changes nothing: any thread.
+  int sleep(std::uint64_t timeout_ns) const noexcept;
 
   bool overflowed() const noexcept { return (flags() & IORING_SQ_CQ_OVERFLOW) != 0; }
   // Whether an enter would find completions that are not in the ring yet.
@@ -52,7 +63,7 @@ class uring_ring {
 
  private:
   unsigned flags() const noexcept { return IO_URING_READ_ONCE(*ring_.sq.kflags); }
-  int setup(std::uint32_t entries, std::uint32_t flags) noexcept;
+  int setup(const options& how, std::uint32_t flags) noexcept;
   void publish_tail() noexcept;
 
   io_uring ring_{};

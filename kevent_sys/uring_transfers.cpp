@@ -4,11 +4,12 @@
 #include "uring_engine.hpp"
 #include "uring_requests.hpp"
 
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 #include <algorithm>
 #include <cerrno>
 #include <new>
-#include <poll.h>
-#include <sys/socket.h>
 
 namespace keel::kevent_sys {
 namespace {
@@ -32,15 +33,20 @@ void uring_engine::buffer_arrived(void* self, std::uint16_t id) noexcept {
 }
 
 void uring_engine::complete_receive(operation& op, const io_uring_cqe& cqe) noexcept {
-  if (!info_.provided_buffers) {
+  if (!here_.provided_buffers) {
     receive_by_call(op, cqe.res);
     return;
   }
-  const std::uint32_t flags = answer_flags(cqe);
+  std::uint32_t flags = answer_flags(cqe);
   // The buffer first: it is ours whatever else the answer says.
   if ((flags & answer::buffer_flag) != 0) {
     buffers_.took_one();
     pool_->taken(static_cast<std::uint16_t>(flags >> 16));
+    // A read at the end of a pipe names the buffer that it did not fill.
+    if (cqe.res <= 0) {
+      pool_->give_back(static_cast<std::uint16_t>(flags >> 16));
+      flags &= answer::more_flag;
+    }
   }
   if (cqe.res == -ENOBUFS) {
     ++counters_.starved;
@@ -74,7 +80,10 @@ void uring_engine::receive_by_call(operation& op, int ready) noexcept {
     return;
   }
   const auto buffer = static_cast<std::uint16_t>(id);
-  const ssize_t n = ::recv(op.asked.fd, pool_->data(buffer), pool_->buffer_bytes(), MSG_DONTWAIT);
+  const iovec target{pool_->data(buffer), pool_->buffer_bytes()};
+  const ssize_t n = op.asked.code == opcode::receive
+                        ? ::recv(op.asked.fd, target.iov_base, target.iov_len, MSG_DONTWAIT)
+                        : ::preadv2(op.asked.fd, &target, 1, -1, RWF_NOWAIT);
   const int error = n < 0 ? errno : 0;
   if (n > 0) {
     publish(op, answer{static_cast<int>(n), answer::buffer_flag | std::uint32_t{buffer} << 16});
@@ -82,7 +91,7 @@ void uring_engine::receive_by_call(operation& op, int ready) noexcept {
   }
   pool_->give_back(buffer);
   if (error == EAGAIN || error == EINTR) {
-    if (!fill(op)) backlog_.push_back(op);
+    submit_again(op);
   } else {
     finish(op, -error);
   }
@@ -105,8 +114,7 @@ void uring_engine::unpark() noexcept {
   // One receive per buffer at home: the others would only come back with ENOBUFS.
   std::uint32_t home = info_.provided_buffers ? buffers_.offered() : pool_->at_home();
   while (home-- > 0 && !parked_.empty()) {
-    operation& op = parked_.pop_front();
-    if (!fill(op)) backlog_.push_back(op);
+    submit_again(parked_.pop_front());
   }
   if (parked_.empty()) pool_->set_starving(false);
 }
@@ -127,7 +135,7 @@ void uring_engine::transfer(operation& op) noexcept {
     return;
   }
   step(op) = step_waiting;
-  if (!fill(op)) backlog_.push_back(op);
+  submit_again(op);
 }
 
 // False when it cannot be done: then the send waits for the disk itself.

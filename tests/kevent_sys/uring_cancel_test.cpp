@@ -53,9 +53,13 @@ struct silent {
         {.code = opcode::send, .fd = full.ours.get(), .size_bytes = size, .data = buffer.data()},
         {.code = opcode::sendfile, .fd = full.ours.get(), .file_fd = file.get(), .count = 8},
         {.code = opcode::read, .fd = pipe.ours.get(), .size_bytes = size, .data = buffer.data()},
+        {.code = opcode::drain, .fd = pipe.ours.get()},
+        {.code = opcode::drain, .multishot = true, .fd = pipe.ours.get()},
+        {.code = opcode::futex, .data = &word, .offset = 7},
     };
   }
 
+  std::uint32_t word = 7;
   fd_pair pair;
   fd_pair full;
   fd_pair pipe;

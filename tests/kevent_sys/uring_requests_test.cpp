@@ -8,11 +8,14 @@
 #include <csignal>
 #include <cstring>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <string>
 #include <string_view>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "support/descriptors.hpp"
 #include "support/fd_pairs.hpp"
@@ -298,6 +301,40 @@ TEST_CASE("uring: read and write work on pipes") {
   pipe.theirs.reset();
   REQUIRE(turn_until(q, [&] { return waiting.ended(); }));
   CHECK(waiting.value() == 0);
+}
+
+TEST_CASE("uring: drain reads a pipe into buffers of the pool, to its end") {
+  for (const bool multishot : {false, true}) {
+    CAPTURE(multishot);
+    queue q{keel::kevent_sys::queue_options{}};
+    fd_pair pipe = keel::test::pipe_pair();
+    recorded op({.code = opcode::drain, .multishot = multishot, .fd = pipe.ours.get()});
+    q.submit(op);
+    REQUIRE(::write(pipe.theirs.get(), "hello", 5) == 5);
+    REQUIRE(keel::test::turn_until(q, [&] { return !op.answers.empty(); }));
+    CHECK(op.answers[0].value == 5);
+    REQUIRE(op.answers[0].has_buffer());
+    const auto id = op.answers[0].buffer();
+    CHECK(std::memcmp(q.buffers().data(id), "hello", 5) == 0);
+    q.buffers().give_back(id);
+    pipe.theirs.reset();
+    if (!op.in_flight()) q.submit(op);
+    REQUIRE(keel::test::turn_until(q, [&] { return op.ended(); }));
+    CHECK(op.value() == 0);
+    CHECK(!op.answers.back().has_buffer());
+  }
+}
+
+TEST_CASE("uring: futex waits while the word holds the value, and until it is woken") {
+  queue q{keel::kevent_sys::queue_options{}};
+  std::uint32_t word = 7;
+  CHECK(answer_of(q, {.code = opcode::futex, .data = &word, .offset = 8}) == -EAGAIN);
+  recorded op({.code = opcode::futex, .data = &word, .offset = 7});
+  q.submit(op);
+  q.wait(0);
+  CHECK(::syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0) == 1);
+  REQUIRE(keel::test::turn_until(q, [&] { return op.ended(); }));
+  CHECK(op.value() == 0);
 }
 
 TEST_CASE("uring: every opcode can be asked for; a timer cannot") {

@@ -19,7 +19,7 @@ constexpr std::uint64_t no_limit = ~std::uint64_t{0};
 
 struct enabled_ring : uring_ring {
   explicit enabled_ring(std::uint32_t size = 64) {
-    REQUIRE(open(size));
+    REQUIRE(open({.entries = size}));
     REQUIRE(enable());
   }
   void nops(int count) {
@@ -43,7 +43,7 @@ struct enabled_ring : uring_ring {
 
 std::uint32_t entries_for(std::uint32_t wanted) {
   uring_ring ring;
-  REQUIRE(ring.open(wanted));
+  REQUIRE(ring.open({.entries = wanted}));
   return ring.entries();
 }
 
@@ -64,7 +64,7 @@ TEST_CASE("A11: uring_ring: sizes are powers of two between 64 and 16,384") {
 
 TEST_CASE("uring_ring: nothing can be handed over before enable()") {
   uring_ring ring;
-  REQUIRE(ring.open(64));
+  REQUIRE(ring.open({.entries = 64}));
   CHECK_FALSE(ring.enabled());
   CHECK(ring.enter(0, 0) == -EBADFD);
   REQUIRE(ring.enable());
