@@ -106,6 +106,8 @@ class engine {
   std::uint64_t now_ns() noexcept { return do_now_ns(); }
   // Readable for poll(2) and epoll while poll() has something to do; -1 where there is none.
   int fd() const noexcept { return do_fd(); }
+  // The descriptor that it needs besides, or -1.
+  int hidden_fd() const noexcept { return hidden_fd_; }
 
   // Operations that have not got their last event yet.
   std::uint64_t in_flight() const noexcept { return in_flight_; }
@@ -126,6 +128,7 @@ class engine {
   buffer_pool* pool_ = nullptr;  // made and detached by the derived engine
   engine_info info_;
   engine_counters counters_;
+  int hidden_fd_ = -1;
 
  private:
   std::uint64_t in_flight_ = 0;

@@ -59,7 +59,7 @@ result<void> uring_engine::open() noexcept {
   if (options_.shared) return {};
   unique_fd wake_fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake_fd) return failure(kernel_error(errno), "eventfd");
-  here_.wake_fd = wake_fd.get();
+  here_.wake_fd = hidden_fd_ = wake_fd.get();
   try {
     pool_ = new buffer_pool(options_.buffers, options_.buffer_bytes, std::move(wake_fd));
     pool_->set_limit(std::max(options_.buffers, options_.buffers_limit));
@@ -194,6 +194,12 @@ void uring_engine::do_poll(std::uint64_t deadline_ns) noexcept {
   }
   if (ring_.overflowed()) ++counters_.overflows;
   reap();
+  // Nobody turns a shared engine until something completes.
+  while (options_.shared && !transfers_.empty() && sink_.room() > 0) {
+    run_transfers();
+    if (ring_.unsubmitted() != 0) enter(0, 0);
+    reap();
+  }
 }
 
 void uring_engine::wait(std::uint64_t deadline_ns) noexcept {
@@ -319,6 +325,9 @@ result<engine*> make_uring_engine(event_sink& sink, const engine_options& option
   }
   delete made;
   const auto why = opened.why();
+  // No refusal of io_uring: another engine would want descriptors, too.
+  if (why.code == std::errc::too_many_files_open || why.code == std::errc::too_many_files_open_in_system)
+    return why;
   std::fprintf(
       stderr,
       "keel: cannot make an io_uring with %u entries: %s: %s\n"

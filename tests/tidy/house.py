@@ -48,7 +48,22 @@ KERNEL_INTERFACE_HOME = "kevent_sys"
 KERNEL_INTERFACE_WORDS = r"\b(io_uring|epoll_)\w*"
 
 # Units (header and source) whose test has another name: unit -> (test file, reason).
+CALLS = "private; the kevent calls show all of it"
 TESTED_ELSEWHERE = {
+    "kevent_sys/aio_operations": ("tests/kevent_sys/conformance/aio_test.cpp", CALLS),
+    "kevent_sys/file_sends": ("tests/kevent_sys/conformance/sendfile_test.cpp", CALLS),
+    "kevent_sys/futex_events": ("tests/kevent_sys/conformance/futex_test.cpp", CALLS),
+    "kevent_sys/inode_events": ("tests/kevent_sys/conformance/inode_test.cpp", CALLS),
+    "kevent_sys/inode_table": ("tests/kevent_sys/conformance/inode_test.cpp", CALLS),
+    "kevent_sys/posix_timers": ("tests/kevent_sys/conformance/posix_timer_test.cpp", CALLS),
+    "kevent_sys/process_events": ("tests/kevent_sys/conformance/process_test.cpp", CALLS),
+    "kevent_sys/process_watch": ("tests/kevent_sys/conformance/inode_test.cpp", CALLS),
+    "kevent_sys/queue_table": ("tests/kevent_sys/conformance/lifecycle_test.cpp", CALLS),
+    "kevent_sys/readiness_events": ("tests/kevent_sys/conformance/modes_test.cpp", CALLS),
+    "kevent_sys/registration_types": ("tests/kevent_sys/conformance/add_test.cpp", CALLS),
+    "kevent_sys/shared_queue": ("tests/kevent_sys/conformance/get_events_test.cpp", CALLS),
+    "kevent_sys/signal_events": ("tests/kevent_sys/conformance/signal_test.cpp", CALLS),
+    "kevent_sys/timer_events": ("tests/kevent_sys/conformance/timer_test.cpp", CALLS),
     "runtime/unhandled": ("tests/runtime/spawn_test.cpp", "private; its death tests see what it prints"),
 }
 

@@ -1,0 +1,78 @@
+// Private to kevent_sys: KEVENT_SOCKET, KEVENT_PIPE and KEVENT_POLL.
+#pragma once
+
+#include "shared_queue.hpp"
+
+namespace keel::kevent_sys {
+
+// A descriptor that is polled. Every mode is a multishot poll: the modes differ in what a delivery does. The
+// poll holds the open file, so that a registration outlives a close of its descriptor.
+class readiness_event : public registration {
+ public:
+  readiness_event(shared_queue& home, const ukevent& asked) noexcept
+      : registration(home, asked), poll_(*this) {}
+
+  int open() noexcept override;
+  probe to_poll() const noexcept override { return {fd(), static_cast<short>(poll_mask())}; }
+  void start() noexcept override;
+  void change() noexcept override;
+  void stop() noexcept override;
+  bool busy() const noexcept override { return poll_.in_flight(); }
+  bool tests_again() const noexcept override { return true; }
+
+ private:
+  struct polling : operation {
+    explicit polling(readiness_event& of) noexcept;
+    readiness_event& owner;
+  };
+
+  // 0, or why a file of this kind (S_IFMT of its mode) is refused.
+  virtual int check_kind(unsigned kind) noexcept = 0;
+  virtual std::uint32_t poll_mask() const noexcept = 0;
+
+  int fd() const noexcept { return static_cast<int>(asked_.id.raw[0]); }
+  static void answered(operation& self, answer a) noexcept;
+  void on_answer(answer a) noexcept;
+
+  polling poll_;
+  bool wanted_ = false;  // start() was called, and stop() was not
+};
+
+class socket_event final : public readiness_event {
+ public:
+  using readiness_event::readiness_event;
+  verdict test(short revents) noexcept override;
+
+ private:
+  int check_kind(unsigned kind) noexcept override;
+  std::uint32_t poll_mask() const noexcept override;
+};
+
+class pipe_event final : public readiness_event {
+ public:
+  using readiness_event::readiness_event;
+  verdict test(short revents) noexcept override;
+
+ private:
+  int check_kind(unsigned kind) noexcept override;
+  std::uint32_t poll_mask() const noexcept override;
+};
+
+class poll_event final : public readiness_event {
+ public:
+  using readiness_event::readiness_event;
+  ~poll_event() override;
+  verdict test(short revents) noexcept override;
+  bool watches_queue() const noexcept override { return watches_queue_; }
+
+  // How many there are in this process that poll a queue.
+  static std::uint32_t watched_queues() noexcept;
+
+ private:
+  int check_kind(unsigned kind) noexcept override;
+  std::uint32_t poll_mask() const noexcept override;
+
+  bool watches_queue_ = false;
+};
+
+}  // namespace keel::kevent_sys
