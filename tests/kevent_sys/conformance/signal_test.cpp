@@ -214,6 +214,18 @@ TEST_CASE("decision 5: an earlier signal makes a new registration ready neither 
   CHECK(queue.silent());
 }
 
+TEST_CASE("clarification, readiness: MODIFY of SIGNAL makes nothing ready, and keeps a pending event") {
+  const application_handler handler(SIGUSR1);
+  const event_queue queue;
+  REQUIRE(queue.add(signal_event(SIGUSR1)) == 0);
+  REQUIRE(queue.modify(signal_event(SIGUSR1, 0, KEVENT_REQ_ET)).ret_flags == done);
+  CHECK(queue.silent(5));
+  send_to_process(SIGUSR1);
+  REQUIRE(queue.modify(signal_event(SIGUSR1)).ret_flags == done);
+  CHECK(queue.next().ret_data[1] == 1);
+  CHECK(queue.silent(5));
+}
+
 TEST_CASE("spec 2.8: numbers that are no signals, or cannot be caught, are EINVAL") {
   const event_queue queue;
   for (const int number : {0, 65, 1000, SIGKILL, SIGSTOP}) {
