@@ -1,15 +1,14 @@
 #include "file_transfer.hpp"
 
+#include "held_back_signal.hpp"
 #include "uring_constants.hpp"
 
-#include <cerrno>
-#include <csignal>
-#include <ctime>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include <cerrno>
 
 namespace keel::kevent_sys {
 namespace {
@@ -28,7 +27,7 @@ struct cachestat_answer {
 
 // A read ahead of the transfer would take bytes out of a pipe, or wait for them.
 bool has_pages(int file_fd) noexcept {
-  struct stat status{};
+  struct stat status {};
   return ::fstat(file_fd, &status) == 0 && (S_ISREG(status.st_mode) || S_ISBLK(status.st_mode));
 }
 
@@ -37,31 +36,6 @@ bool byte_in_page_cache(int file_fd, std::uint64_t offset) noexcept {
   const iovec target{&byte, 1};
   return ::preadv2(file_fd, &target, 1, static_cast<off_t>(offset), RWF_NOWAIT) >= 0 || errno != EAGAIN;
 }
-
-// sendfile(2) raises SIGPIPE on a socket that its peer has reset, and knows no MSG_NOSIGNAL. The process's
-// disposition is not ours to change: the signal is held back on this thread, and dropped if we caused it.
-class without_sigpipe {
- public:
-  without_sigpipe() noexcept {
-    sigemptyset(&pipe_only_);
-    sigaddset(&pipe_only_, SIGPIPE);
-    ::pthread_sigmask(SIG_BLOCK, &pipe_only_, &before_);
-    blocked_before_ = sigismember(&before_, SIGPIPE) == 1;
-  }
-  ~without_sigpipe() {
-    if (!blocked_before_) ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-  // After a call that moved less than was asked: it may have met the reset after its first pages.
-  void drop() noexcept {
-    const timespec at_once{};
-    if (!blocked_before_) ::sigtimedwait(&pipe_only_, nullptr, &at_once);
-  }
-
- private:
-  sigset_t pipe_only_;
-  sigset_t before_;
-  bool blocked_before_;
-};
 
 }  // namespace
 
@@ -78,7 +52,7 @@ bool in_page_cache(int file_fd, std::uint64_t offset, std::uint64_t bytes) noexc
 }
 
 int send_slice(int socket_fd, int file_fd, std::uint64_t offset, std::uint32_t bytes) noexcept {
-  without_sigpipe guard;
+  held_back_signal guard(SIGPIPE);
   auto position = static_cast<off_t>(offset);
   ssize_t moved = 0;
   do {

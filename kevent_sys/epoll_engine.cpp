@@ -1,0 +1,285 @@
+#include "epoll_engine.hpp"
+
+#include "epoll_requests.hpp"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <ctime>
+#include <new>
+
+namespace keel::kevent_sys {
+namespace {
+
+// Collected by one call; the kernel hands out the others next time, and the last ones first.
+constexpr int events_max = 128;
+
+timespec time_of(std::uint64_t ns) noexcept {
+  timespec time{};
+  time.tv_sec = static_cast<time_t>(ns / 1'000'000'000);
+  time.tv_nsec = static_cast<long>(ns % 1'000'000'000);
+  return time;
+}
+
+}  // namespace
+
+epoll_engine::epoll_engine(event_sink& sink, const engine_options& options) noexcept
+    : engine(sink), options_(options) {}
+
+epoll_engine::~epoll_engine() {
+  KEEL_ASSERT(in_flight() == 0, "an engine was destroyed with operations in flight");
+  if (pool_ != nullptr) pool_->detach();
+  delete[] scratch_;
+}
+
+result<void> epoll_engine::open() noexcept {
+  if (auto opened = set_.open(); !opened) return opened;
+  info_.name = "epoll";
+  info_.entries = options_.entries;
+  if (options_.shared) {
+    timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+    if (!timer_) return failure(kernel_error(errno), "timerfd_create");
+    hidden_fd_ = timer_.get();
+    return set_.add_own(hidden_fd_);
+  }
+  unique_fd wake_fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake_fd) return failure(kernel_error(errno), "eventfd");
+  hidden_fd_ = wake_fd.get();
+  if (auto added = set_.add_own(hidden_fd_); !added) return added;
+  try {
+    pool_ = new buffer_pool(options_.buffers, options_.buffer_bytes, std::move(wake_fd));
+    pool_->set_limit(std::max(options_.buffers, options_.buffers_limit));
+  } catch (const std::bad_alloc&) {
+    return failure(kernel_error(ENOMEM), "allocate receive buffers");
+  }
+  return {};
+}
+
+void epoll_engine::bind_to_this_thread() noexcept {
+  if (options_.shared) return;
+  if (!bound_) {
+    bound_ = true;
+    owner_ = ::pthread_self();
+    pool_->attach(nullptr, this);
+  }
+  KEEL_ASSERT(::pthread_equal(owner_, ::pthread_self()) != 0,
+              "an engine belongs to one thread: was it used from a second thread?");
+}
+
+void epoll_engine::do_submit(operation& op) noexcept {
+  ready_.push_back(op);
+}
+
+void epoll_engine::do_cancel(operation& op) noexcept {
+  KEEL_ASSERT(op.linked());
+  op.unlink();
+  if (pool_ != nullptr && starved_.empty()) pool_->set_starving(false);
+  ended_.push_back(op);
+}
+
+void epoll_engine::do_poll(std::uint64_t deadline_ns) noexcept {
+  bind_to_this_thread();
+  sink_.settle();
+  if (options_.shared) hush();
+  end_cancelled();
+  if (pool_ != nullptr) {
+    pool_->collect();
+    unpark();
+  }
+  if (!retrying_.empty()) retry_connects();
+  if (woken_ && !wakes_.empty()) tell_woken();
+  run_ready();
+  if (sink_.room() > 0) collect(deadline_ns);
+  leave();
+}
+
+void epoll_engine::end_cancelled() noexcept {
+  while (!ended_.empty()) {
+    operation& op = ended_.pop_front();
+    if (op.asked.code == opcode::poll && (op.asked.flags & poll_exclusive) != 0) {
+      end_exclusive(op);
+    } else {
+      finish(op, -ECANCELED);
+    }
+  }
+}
+
+// An event that only we were told of must not vanish: another queue may wait for it.
+void epoll_engine::end_exclusive(operation& op) noexcept {
+  watched_descriptor* d = set_.find(op.asked.fd);
+  int ready = 0;
+  if (d != nullptr && d->exclusive && d->waiting.empty()) {
+    set_.withdraw(*d);
+    ready = poll_now(op.asked.fd, readiness_of(op.asked));
+  }
+  finish(op, ready > 0 ? ready : -ECANCELED);
+}
+
+void epoll_engine::run_ready() noexcept {
+  intrusive_list<operation> round;
+  round.splice_back(ready_);
+  while (!round.empty()) {
+    operation& op = round.pop_front();
+    if (attempt(op)) park(op);
+  }
+}
+
+bool epoll_engine::may_sleep() noexcept {
+  if (!sink_.empty() || !ready_.empty()) return false;
+  if (starved_.empty()) return true;
+  // A buffer that came home between our look and the word that we starve rang no bell.
+  pool_->collect();
+  return pool_->at_home() == 0;
+}
+
+std::uint64_t epoll_engine::time_left(std::uint64_t deadline_ns) noexcept {
+  deadline_ns = std::min(deadline_ns, retry_ns_);
+  if (deadline_ns == never || deadline_ns == 0) return deadline_ns;
+  const std::uint64_t now = do_now_ns();
+  return deadline_ns > now ? deadline_ns - now : 0;
+}
+
+void epoll_engine::collect(std::uint64_t deadline_ns) noexcept {
+  epoll_event events[events_max];
+  const std::uint64_t timeout_ns = deadline_ns != 0 && may_sleep() ? time_left(deadline_ns) : 0;
+  ++counters_.enters;
+  if (timeout_ns != 0) ++counters_.waits;
+  const int n = set_.wait(events, events_max, timeout_ns);
+  if (n < 0) {
+    KEEL_ASSERT(n == -EINTR, "epoll_wait refuses this queue: was its descriptor closed?");
+    return;
+  }
+  for (int i = 0; i < n; ++i) {
+    if (events[i].data.u64 == epoll_set::own_mark) {
+      tell_woken();
+    } else if (watched_descriptor* d = set_.of(events[i])) {
+      serve(*d, events[i].events);
+    } else {
+      ++counters_.stale;
+    }
+  }
+}
+
+// Whoever watches fd() must see that there is more to do.
+void epoll_engine::leave() noexcept {
+  if (ready_.empty()) return;
+  if (options_.shared) {
+    do_ring();
+  } else if (watched_) {
+    do_wake();
+  }
+}
+
+void epoll_engine::tell_woken() noexcept {
+  if (options_.shared) {
+    if (alarm_ns_ != never && alarm_ns_ <= do_now_ns()) alarm_ns_ = never;
+    if (wake_wanted_.exchange(false, std::memory_order_seq_cst)) woken_ = true;
+    if (!woken_) return;
+  }
+  woken_ = wakes_.empty();
+  intrusive_list<operation> round;
+  round.splice_back(wakes_);
+  while (!round.empty()) {
+    operation& op = round.pop_front();
+    if (!op.asked.multishot) {
+      finish(op, POLLIN);
+      continue;
+    }
+    if (sink_.room() > 0) {
+      publish(op, answer{POLLIN, answer::more_flag});
+    } else {
+      woken_ = true;
+    }
+    wakes_.push_back(op);
+  }
+}
+
+void epoll_engine::do_wake() noexcept {
+  if (options_.shared) {
+    wake_wanted_.store(true, std::memory_order_seq_cst);
+    set_timer(1);
+    return;
+  }
+  // The eventfd is never read: each write is a new edge, and a full counter has been ringing since long ago.
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const auto written = ::write(hidden_fd_, &one, sizeof one);
+}
+
+void epoll_engine::do_block(std::uint64_t deadline_ns) noexcept {
+  KEEL_ASSERT(options_.shared, "an engine of one thread sleeps in poll()");
+  timespec limit{};
+  if (deadline_ns != never) {
+    const std::uint64_t now = do_now_ns();
+    if (deadline_ns <= now) return;
+    limit = time_of(deadline_ns - now);
+  }
+  // Looks at the epoll descriptor from outside, and so takes nothing out of it.
+  pollfd at{set_.fd(), POLLIN, 0};
+  ::ppoll(&at, 1, deadline_ns != never ? &limit : nullptr, nullptr);
+}
+
+void epoll_engine::do_ring() noexcept {
+  KEEL_ASSERT(options_.shared);
+  if (ringing_) return;
+  ringing_ = true;
+  set_timer(1);
+}
+
+void epoll_engine::do_set_alarm(std::uint64_t deadline_ns) noexcept {
+  KEEL_ASSERT(options_.shared);
+  // One that comes too early is cheaper than to change it: whoever it wakes sets it anew.
+  if (deadline_ns >= alarm_ns_) return;
+  alarm_ns_ = deadline_ns;
+  if (!ringing_) arm_timer();
+}
+
+void epoll_engine::hush() noexcept {
+  if (ringing_) {
+    ringing_ = false;
+    arm_timer();
+  }
+  if (wake_wanted_.load(std::memory_order_relaxed)) tell_woken();
+}
+
+void epoll_engine::arm_timer() noexcept {
+  set_timer(std::min(alarm_ns_, retry_ns_));
+  // A wake() that came before was just overwritten; one that comes now overwrites us.
+  if (wake_wanted_.load(std::memory_order_seq_cst)) set_timer(1);
+}
+
+// Also takes back an expiry that nobody has seen yet.
+void epoll_engine::set_timer(std::uint64_t at_ns) noexcept {
+  itimerspec when{};
+  if (at_ns != never) when.it_value = time_of(std::max<std::uint64_t>(at_ns, 1));
+  ::timerfd_settime(hidden_fd_, TFD_TIMER_ABSTIME, &when, nullptr);
+}
+
+std::uint64_t epoll_engine::do_now_ns() noexcept {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+int epoll_engine::do_fd() const noexcept {
+  watched_ = true;
+  return set_.fd();
+}
+
+result<engine*> make_epoll_engine(event_sink& sink, const engine_options& options, const char* reason) {
+  auto* made = new epoll_engine(sink, options);
+  const auto opened = made->open();
+  if (opened) {
+    made->set_reason(reason);
+    return made;
+  }
+  delete made;
+  const auto why = opened.why();
+  std::fprintf(stderr, "keel: cannot make an epoll queue: %s: %s\n", why.doing, why.code.message().c_str());
+  return failure(errc::engine_unavailable, why.doing);
+}
+
+}  // namespace keel::kevent_sys
