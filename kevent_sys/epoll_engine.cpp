@@ -143,15 +143,44 @@ std::uint64_t epoll_engine::time_left(std::uint64_t deadline_ns) noexcept {
   return deadline_ns > now ? deadline_ns - now : 0;
 }
 
-void epoll_engine::collect(std::uint64_t deadline_ns) noexcept {
-  epoll_event events[events_max];
-  const std::uint64_t timeout_ns = deadline_ns != 0 && may_sleep() ? time_left(deadline_ns) : 0;
+int epoll_engine::look(std::span<epoll_event> events, std::uint64_t timeout_ns) noexcept {
   ++counters_.enters;
   if (timeout_ns != 0) ++counters_.waits;
-  const int n = set_.wait(events, events_max, timeout_ns);
-  if (n < 0) {
-    KEEL_ASSERT(n == -EINTR, "epoll_wait refuses this queue: was its descriptor closed?");
-    return;
+  const int n = set_.wait(events.data(), static_cast<int>(events.size()), timeout_ns);
+  KEEL_ASSERT(n >= 0 || n == -EINTR, "epoll_wait refuses this queue: was its descriptor closed?");
+  return n;
+}
+
+// Looks again and again, as long as that is likely to be answered before a sleep would be. 0: sleep.
+int epoll_engine::spin(std::span<epoll_event> events, std::uint64_t timeout_ns) noexcept {
+  if (options_.spin_ns == 0 || timeout_ns == 0 || !spin_.worth_trying()) return 0;
+  const std::uint64_t start = do_now_ns();
+  const std::uint64_t limit_ns = std::min<std::uint64_t>(options_.spin_ns, timeout_ns);
+  int n = 0;
+  std::uint64_t spun_ns = 0;
+  do {
+    n = look(events, 0);
+    spun_ns = do_now_ns() - start;
+  } while (n == 0 && spun_ns < limit_ns);
+  counters_.spun_ns += spun_ns;
+  if (n > 0) ++counters_.spins;
+  // An answer after the limit came while somebody else had this CPU: whoever spins there is in the way.
+  if (n > 0 && spun_ns <= limit_ns) {
+    spin_.answered();
+  } else if (limit_ns == options_.spin_ns) {
+    spin_.in_vain();
+  }
+  return n;
+}
+
+void epoll_engine::collect(std::uint64_t deadline_ns) noexcept {
+  epoll_event events[events_max];
+  std::uint64_t timeout_ns = deadline_ns != 0 && may_sleep() ? time_left(deadline_ns) : 0;
+  int n = spin(events, timeout_ns);
+  if (n == 0) {
+    // The spin may have come to the deadline.
+    if (options_.spin_ns != 0 && timeout_ns != 0) timeout_ns = time_left(deadline_ns);
+    n = look(events, timeout_ns);
   }
   for (int i = 0; i < n; ++i) {
     if (events[i].data.u64 == epoll_set::own_mark) {

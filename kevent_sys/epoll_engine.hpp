@@ -3,10 +3,12 @@
 
 #include <keel/kevent_sys/engine.hpp>
 
+#include "adaptive_spin.hpp"
 #include "epoll_descriptors.hpp"
 
 #include <pthread.h>
 #include <atomic>
+#include <span>
 
 namespace keel::kevent_sys {
 
@@ -42,6 +44,8 @@ class epoll_engine final : public engine {
   void end_cancelled() noexcept;
   void run_ready() noexcept;
   bool may_sleep() noexcept;
+  int look(std::span<epoll_event> events, std::uint64_t timeout_ns) noexcept;
+  int spin(std::span<epoll_event> events, std::uint64_t timeout_ns) noexcept;
   void collect(std::uint64_t deadline_ns) noexcept;
   std::uint64_t time_left(std::uint64_t deadline_ns) noexcept;
   void leave() noexcept;
@@ -97,6 +101,7 @@ class epoll_engine final : public engine {
   mutable bool watched_ = false;  // somebody asked for fd()
   bool bound_ = false;            // to `owner_`
   pthread_t owner_{};
+  adaptive_spin spin_;
   std::atomic<bool> wake_wanted_{false};  // shared: a wake() that no poll() has seen yet
 };
 

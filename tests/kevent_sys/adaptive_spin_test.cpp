@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <thread>
 
+#include "support/engines.hpp"
 #include "support/fd_pairs.hpp"
 #include "support/recorded_operation.hpp"
 
@@ -16,6 +17,9 @@ using keel::kevent_sys::opcode;
 using keel::kevent_sys::queue;
 using keel::kevent_sys::queue_options;
 using keel::test::fd_pair;
+using keel::test::missing;
+using keel::test::on_epoll;
+using keel::test::on_uring;
 using keel::test::recorded;
 using keel::test::turn_until;
 
@@ -43,10 +47,9 @@ bool never(int) {
   return false;
 }
 
+template <class Engine>
 queue_options spinning(std::uint32_t spin_ns) {
-  queue_options options;
-  options.engine.spin_ns = spin_ns;
-  return options;
+  return Engine::options({.spin_ns = spin_ns});
 }
 
 constexpr std::uint32_t second = 1'000'000'000;
@@ -76,15 +79,18 @@ TEST_CASE("adaptive_spin: it comes back when the times are better, and gives up 
   CHECK(attempts(doubtful, 10'000, [](int i) { return i % 2 == 0; }) < 2'000);
 }
 
-TEST_CASE("uring: without spin_ns nothing spins") {
-  queue q({});
+TEST_CASE_TEMPLATE("engine: without spin_ns nothing spins", Engine, on_uring, on_epoll) {
+  if (missing<Engine>()) return;
+  queue q(Engine::options());
   q.wait(q.fresh_now_ns() + 1'000'000);
   CHECK(q.counters().spins == 0);
   CHECK(q.counters().spun_ns == 0);
 }
 
-TEST_CASE("uring: a wait that is answered while it spins does not sleep") {
-  queue q(spinning(4 * second));
+TEST_CASE_TEMPLATE("engine: a wait that is answered while it spins does not sleep", Engine, on_uring,
+                   on_epoll) {
+  if (missing<Engine>()) return;
+  queue q(spinning<Engine>(4 * second));
   fd_pair pair = keel::test::unix_pair();
   std::array<char, 16> buffer{};
   recorded op({.code = opcode::recv, .fd = pair.ours.get(), .size_bytes = 16, .data = buffer.data()});
@@ -107,8 +113,10 @@ TEST_CASE("uring: a wait that is answered while it spins does not sleep") {
   CHECK(q.counters().spun_ns > 0);
 }
 
-TEST_CASE("uring: what was submitted is handed over before a spin, not after it") {
-  queue q(spinning(4 * second));
+TEST_CASE_TEMPLATE("engine: what was submitted is handed over before a spin, not after it", Engine, on_uring,
+                   on_epoll) {
+  if (missing<Engine>()) return;
+  queue q(spinning<Engine>(4 * second));
   recorded op({.code = opcode::nop});
   q.submit(op);
   CHECK(q.wait(q.fresh_now_ns() + second) == 1);
@@ -117,9 +125,11 @@ TEST_CASE("uring: what was submitted is handed over before a spin, not after it"
   CHECK(q.counters().spun_ns == 0);
 }
 
-TEST_CASE("uring: a spin ends at the deadline, and a spin in vain ends in sleep") {
+TEST_CASE_TEMPLATE("engine: a spin ends at the deadline, and a spin in vain ends in sleep", Engine, on_uring,
+                   on_epoll) {
+  if (missing<Engine>()) return;
   // Somebody else may have this CPU until the deadline has passed: then the next try counts.
-  queue q(spinning(4 * second));
+  queue q(spinning<Engine>(4 * second));
   for (int attempt = 0; attempt < 1'000 && q.counters().spun_ns < 1'000'000; ++attempt) {
     const std::uint64_t deadline = q.fresh_now_ns() + 2'000'000;
     q.wait(deadline);
@@ -128,7 +138,7 @@ TEST_CASE("uring: a spin ends at the deadline, and a spin in vain ends in sleep"
   CHECK(q.counters().spun_ns >= 1'000'000);
   CHECK(q.counters().waits == 0);
 
-  queue brief(spinning(1'000));
+  queue brief(spinning<Engine>(1'000));
   for (int attempt = 0; attempt < 1'000 && brief.counters().waits == 0; ++attempt)
     brief.wait(brief.fresh_now_ns() + 2'000'000);
   CHECK(brief.counters().waits == 1);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "support/death_test.hpp"
+#include "support/engines.hpp"
 #include "support/hand_engine.hpp"
 #include "support/recorded_operation.hpp"
 #include "support/seed.hpp"
@@ -26,6 +27,9 @@ using keel::kevent_sys::sim_engine;
 using keel::kevent_sys::sim_world;
 using keel::kevent_sys::timer;
 using keel::kevent_sys::timing_wheel;
+using keel::test::missing;
+using keel::test::on_epoll;
+using keel::test::on_uring;
 using keel::test::recorded;
 using keel::test::turn_until;
 
@@ -120,8 +124,9 @@ TEST_CASE("G4: queue: timers are never early, and in virtual time late by less t
   CHECK(s.q.idle());
 }
 
-TEST_CASE("G4: uring queue: timers are never early by the kernel's clock") {
-  queue q({});
+TEST_CASE_TEMPLATE("G4: queue: timers are never early by the kernel's clock", Engine, on_uring, on_epoll) {
+  if (missing<Engine>()) return;
+  queue q(Engine::options());
   check_never_early(q, never);
 }
 

@@ -3,23 +3,28 @@
 #include <doctest/doctest.h>
 #include <keel/kevent_sys/engine.hpp>
 
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <array>
 #include <cerrno>
 #include <mutex>
-#include <poll.h>
-#include <sys/socket.h>
 #include <thread>
-#include <unistd.h>
 
+#include "support/engines.hpp"
 #include "support/fd_pairs.hpp"
 #include "support/recorded_operation.hpp"
 
 using keel::kevent_sys::answer;
 using keel::kevent_sys::engine;
+using keel::kevent_sys::engine_choice;
 using keel::kevent_sys::event_sink;
 using keel::kevent_sys::never;
 using keel::kevent_sys::opcode;
 using keel::test::fd_pair;
+using keel::test::missing;
+using keel::test::on_epoll;
+using keel::test::on_uring;
 using keel::test::recorded;
 using keel::test::unix_pair;
 
@@ -29,8 +34,9 @@ constexpr std::uint64_t second_ns = 1'000'000'000;
 
 // An engine, and what a queue does around it.
 struct shared {
-  shared() {
-    auto made = keel::kevent_sys::make_engine(sink, {.completions = 64, .buffers = 0, .shared = true});
+  explicit shared(engine_choice choice) {
+    auto made = keel::kevent_sys::make_engine(
+        sink, {.choice = choice, .completions = 64, .buffers = 0, .shared = true});
     REQUIRE(made);
     used = *made;
   }
@@ -76,10 +82,11 @@ struct shared {
 
 }  // namespace
 
-TEST_CASE("shared engine: what one thread submits, another collects") {
+TEST_CASE_TEMPLATE("shared engine: what one thread submits, another collects", Engine, on_uring, on_epoll) {
+  if (missing<Engine>()) return;
   const fd_pair pair = unix_pair();
   recorded op({.code = opcode::poll, .multishot = true, .fd = pair.ours.get(), .flags = POLLIN});
-  shared s;
+  shared s(Engine::choice);
   std::thread([&] { s.start(op); }).join();
   CHECK(!s.readable());
 
@@ -90,11 +97,13 @@ TEST_CASE("shared engine: what one thread submits, another collects") {
   CHECK(op.answers[0].more());
 }
 
-TEST_CASE("C10: shared engine: a receive goes on when the thread that submitted it has exited") {
+TEST_CASE_TEMPLATE("C10: shared engine: a receive goes on when the thread that submitted it has exited",
+                   Engine, on_uring, on_epoll) {
+  if (missing<Engine>()) return;
   const fd_pair pair = unix_pair();
   std::array<char, 8> buffer{};
   recorded op({.code = opcode::recv, .fd = pair.ours.get(), .size_bytes = 8, .data = buffer.data()});
-  shared s;
+  shared s(Engine::choice);
   std::thread([&] { s.start(op); }).join();
   s.collect();
   CHECK(op.answers.empty());
@@ -105,8 +114,10 @@ TEST_CASE("C10: shared engine: a receive goes on when the thread that submitted 
   CHECK(op.value() == 5);
 }
 
-TEST_CASE("shared engine: ring() makes the descriptor readable until the next poll") {
-  shared s;
+TEST_CASE_TEMPLATE("shared engine: ring() makes the descriptor readable until the next poll", Engine,
+                   on_uring, on_epoll) {
+  if (missing<Engine>()) return;
+  shared s(Engine::choice);
   CHECK(!s.readable());
   s.used->ring();
   s.used->ring();
@@ -117,8 +128,9 @@ TEST_CASE("shared engine: ring() makes the descriptor readable until the next po
   CHECK(!s.readable());
 }
 
-TEST_CASE("shared engine: ring() ends the sleep of another thread") {
-  shared s;
+TEST_CASE_TEMPLATE("shared engine: ring() ends the sleep of another thread", Engine, on_uring, on_epoll) {
+  if (missing<Engine>()) return;
+  shared s(Engine::choice);
   std::thread sleeper([&] { s.used->block(never); });
   {
     const std::lock_guard lock(s.mutex);
@@ -128,8 +140,10 @@ TEST_CASE("shared engine: ring() ends the sleep of another thread") {
   s.collect();
 }
 
-TEST_CASE("shared engine: the alarm makes the descriptor readable, not early") {
-  shared s;
+TEST_CASE_TEMPLATE("shared engine: the alarm makes the descriptor readable, not early", Engine, on_uring,
+                   on_epoll) {
+  if (missing<Engine>()) return;
+  shared s(Engine::choice);
   const std::uint64_t start_ns = s.used->now_ns();
   s.used->set_alarm(start_ns + 30'000'000);
   CHECK(!s.readable());
@@ -140,8 +154,10 @@ TEST_CASE("shared engine: the alarm makes the descriptor readable, not early") {
   CHECK(!s.readable());
 }
 
-TEST_CASE("shared engine: an alarm moved forward comes at the new time") {
-  shared s;
+TEST_CASE_TEMPLATE("shared engine: an alarm moved forward comes at the new time", Engine, on_uring,
+                   on_epoll) {
+  if (missing<Engine>()) return;
+  shared s(Engine::choice);
   const std::uint64_t start_ns = s.used->now_ns();
   s.used->set_alarm(start_ns + 3600 * second_ns);
   s.used->set_alarm(start_ns + 10'000'000);
@@ -152,8 +168,9 @@ TEST_CASE("shared engine: an alarm moved forward comes at the new time") {
   s.collect();
 }
 
-TEST_CASE("shared engine: a block ends at its deadline") {
-  shared s;
+TEST_CASE_TEMPLATE("shared engine: a block ends at its deadline", Engine, on_uring, on_epoll) {
+  if (missing<Engine>()) return;
+  shared s(Engine::choice);
   const std::uint64_t start_ns = s.used->now_ns();
   s.used->block(start_ns + 5'000'000);
   CHECK(s.used->now_ns() >= start_ns + 5'000'000);

@@ -64,6 +64,8 @@ TESTED_ELSEWHERE = {
     "kevent_sys/shared_queue": ("tests/kevent_sys/conformance/get_events_test.cpp", CALLS),
     "kevent_sys/signal_events": ("tests/kevent_sys/conformance/signal_test.cpp", CALLS),
     "kevent_sys/timer_events": ("tests/kevent_sys/conformance/timer_test.cpp", CALLS),
+    "kevent_sys/uring_buffers": ("tests/kevent_sys/engine_buffers_test.cpp", "as every engine does it"),
+    "kevent_sys/uring_requests": ("tests/kevent_sys/engine_requests_test.cpp", "as every engine does it"),
     "runtime/unhandled": ("tests/runtime/spawn_test.cpp", "private; its death tests see what it prints"),
 }
 

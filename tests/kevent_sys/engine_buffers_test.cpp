@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/engines.hpp"
 #include "support/fd_pairs.hpp"
 #include "support/recorded_operation.hpp"
 
@@ -26,19 +27,17 @@ using keel::kevent_sys::queue;
 using keel::kevent_sys::queue_options;
 using keel::test::answer_of;
 using keel::test::fd_pair;
+using keel::test::missing;
+using keel::test::on_epoll;
+using keel::test::on_uring;
 using keel::test::recorded;
 using keel::test::turn_until;
 using keel::test::unix_pair;
 
 namespace {
 
-queue_options with(const engine_options& engine) {
-  queue_options options;
-  options.engine = engine;
-  return options;
-}
-
-// Both ways to receive: with buffers that the kernel chooses, and with a poll and a call.
+// The ways of io_uring to receive: with buffers that the kernel chooses, and with a poll and a call. For
+// epoll they are one.
 constexpr bool ways[] = {true, false};
 
 engine_options pool_of(std::uint32_t buffers, std::uint32_t limit, bool provided,
@@ -80,12 +79,14 @@ struct stream : operation {
 
 }  // namespace
 
-TEST_CASE("E1: uring: 64 streams share 4 buffers: all bytes arrive, in order, and nothing spins") {
+TEST_CASE_TEMPLATE("E1: engine: 64 streams share 4 buffers: all bytes arrive, in order, and nothing spins",
+                   Engine, on_uring, on_epoll) {
+  if (missing<Engine>()) return;
   constexpr int streams_count = 64;
   constexpr int rounds = 50;
   for (const bool provided : ways) {
     CAPTURE(provided);
-    queue q(with(pool_of(4, 4, provided)));
+    queue q(Engine::options(pool_of(4, 4, provided)));
     std::deque<stream> streams;
     for (int i = 0; i < streams_count; ++i) streams.emplace_back(q, unix_pair()).start();
     std::string expected;
@@ -113,11 +114,13 @@ TEST_CASE("E1: uring: 64 streams share 4 buffers: all bytes arrive, in order, an
   }
 }
 
-TEST_CASE(
-    "E5: uring: with all buffers in a reader's hands the queue sleeps, and goes on with the first one back") {
+TEST_CASE_TEMPLATE(
+    "E5: engine: with all buffers in a reader's hands the queue sleeps, and goes on with the first one back",
+    Engine, on_uring, on_epoll) {
+  if (missing<Engine>()) return;
   for (const bool provided : ways) {
     CAPTURE(provided);
-    queue q(with(pool_of(2, 2, provided)));
+    queue q(Engine::options(pool_of(2, 2, provided)));
     stream hoarder(q, unix_pair());
     hoarder.keeps = true;
     stream other(q, unix_pair());
@@ -148,10 +151,12 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("uring: a buffer that another thread gives back wakes a queue that sleeps for want of it") {
+TEST_CASE_TEMPLATE("engine: a buffer that another thread gives back wakes a queue that sleeps for want of it",
+                   Engine, on_uring, on_epoll) {
+  if (missing<Engine>()) return;
   for (const bool provided : ways) {
     CAPTURE(provided);
-    queue q(with(pool_of(1, 1, provided)));
+    queue q(Engine::options(pool_of(1, 1, provided)));
     recorded wake({.code = opcode::wake, .multishot = true});
     q.submit(wake);
     stream s(q, unix_pair());
@@ -175,12 +180,14 @@ TEST_CASE("uring: a buffer that another thread gives back wakes a queue that sle
   }
 }
 
-TEST_CASE("uring: the pool grows as far as its limit when readers hold many, even from nothing") {
+TEST_CASE_TEMPLATE("engine: the pool grows as far as its limit when readers hold many, even from nothing",
+                   Engine, on_uring, on_epoll) {
+  if (missing<Engine>()) return;
   for (const bool provided : ways) {
     for (const std::uint32_t start : {0u, 2u}) {
       CAPTURE(provided);
       CAPTURE(start);
-      queue q(with(pool_of(start, 16, provided)));
+      queue q(Engine::options(pool_of(start, 16, provided)));
       std::deque<stream> streams;
       for (int i = 0; i < 20; ++i) {
         stream& s = streams.emplace_back(q, unix_pair());
@@ -209,10 +216,12 @@ TEST_CASE("uring: the pool grows as far as its limit when readers hold many, eve
   }
 }
 
-TEST_CASE("uring: a receive that waits for a buffer can be cancelled, and the next one still works") {
+TEST_CASE_TEMPLATE("engine: a receive that waits for a buffer can be cancelled, and the next one still works",
+                   Engine, on_uring, on_epoll) {
+  if (missing<Engine>()) return;
   for (const bool provided : ways) {
     CAPTURE(provided);
-    queue q(with(pool_of(1, 1, provided)));
+    queue q(Engine::options(pool_of(1, 1, provided)));
     fd_pair a = unix_pair();
     fd_pair b = unix_pair();
     a.put("a");
@@ -236,8 +245,11 @@ TEST_CASE("uring: a receive that waits for a buffer can be cancelled, and the ne
   }
 }
 
-TEST_CASE("uring: a receive that finds no buffer while it is cancelled was cancelled, it did not fail") {
-  queue_options options = with(pool_of(1, 1, true));
+TEST_CASE_TEMPLATE(
+    "engine: a receive that finds no buffer while it is cancelled was cancelled, it did not fail", Engine,
+    on_uring, on_epoll) {
+  if (missing<Engine>()) return;
+  queue_options options = Engine::options(pool_of(1, 1, true));
   options.ring_events = 2;
   queue q(options);
   fd_pair pair = unix_pair();
@@ -260,10 +272,12 @@ TEST_CASE("uring: a receive that finds no buffer while it is cancelled was cance
   q.buffers().give_back(first.answers[0].buffer());
 }
 
-TEST_CASE("E2: uring: the end of a stream and errors use up no buffer") {
+TEST_CASE_TEMPLATE("E2: engine: the end of a stream and errors use up no buffer", Engine, on_uring,
+                   on_epoll) {
+  if (missing<Engine>()) return;
   for (const bool provided : ways) {
     CAPTURE(provided);
-    queue q(with(pool_of(2, 2, provided)));
+    queue q(Engine::options(pool_of(2, 2, provided)));
     for (int i = 0; i < 50; ++i) {
       stream s(q, i % 2 == 0 ? unix_pair() : keel::test::tcp_pair());
       s.start();
@@ -283,10 +297,11 @@ TEST_CASE("E2: uring: the end of a stream and errors use up no buffer") {
   }
 }
 
-TEST_CASE("uring: a message larger than a buffer comes in pieces") {
+TEST_CASE_TEMPLATE("engine: a message larger than a buffer comes in pieces", Engine, on_uring, on_epoll) {
+  if (missing<Engine>()) return;
   for (const bool provided : ways) {
     CAPTURE(provided);
-    queue q(with(pool_of(2, 8, provided, 64)));
+    queue q(Engine::options(pool_of(2, 8, provided, 64)));
     stream s(q, unix_pair());
     s.start();
     const std::string text(10'000, 'x');
@@ -297,12 +312,13 @@ TEST_CASE("uring: a message larger than a buffer comes in pieces") {
   }
 }
 
-TEST_CASE("uring: leases outlive the queue, and end in any thread") {
+TEST_CASE_TEMPLATE("engine: leases outlive the queue, and end in any thread", Engine, on_uring, on_epoll) {
+  if (missing<Engine>()) return;
   for (const bool provided : ways) {
     CAPTURE(provided);
     std::vector<buffer_lease> kept;
     {
-      queue q(with(pool_of(4, 4, provided)));
+      queue q(Engine::options(pool_of(4, 4, provided)));
       stream s(q, unix_pair());
       s.keeps = true;
       s.start();
