@@ -42,8 +42,8 @@ bool epoll_engine::attempt(operation& op) noexcept {
     case opcode::write: return attempt_write(op);
     case opcode::close: close_descriptor(op); return false;
     case opcode::open: run_blocking(op); return false;
-    case opcode::call:
-    case opcode::futex: finish(op, -ENOSYS); return false;
+    case opcode::futex: wait_for_word(op); return false;
+    case opcode::call: finish(op, -ENOSYS); return false;
     case opcode::timer: break;
   }
   KEEL_ASSERT(false, "timers belong to the queue");
@@ -182,6 +182,17 @@ void epoll_engine::run_blocking(operation& op) noexcept {
     case opcode::write: finish(op, write_file(op.asked)); return;
     default: KEEL_ASSERT(false, "no request that blocks");
   }
+}
+
+void epoll_engine::wait_for_word(operation& op) noexcept {
+  if (!futexes_) futexes_.emplace(&ring_bell, this);
+  const int value = futexes_->add(op);
+  if (value != -EINPROGRESS) finish(op, value);
+}
+
+// What other threads have answered.
+void epoll_engine::collect_answers() noexcept {
+  if (futexes_) futexes_->collect([this](operation& op) { finish(op, 0); });
 }
 
 void epoll_engine::close_descriptor(operation& op) noexcept {

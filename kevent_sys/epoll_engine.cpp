@@ -32,6 +32,7 @@ epoll_engine::epoll_engine(event_sink& sink, const engine_options& options) noex
 
 epoll_engine::~epoll_engine() {
   KEEL_ASSERT(in_flight() == 0, "an engine was destroyed with operations in flight");
+  futexes_.reset();  // its thread may still ring the bell
   if (pool_ != nullptr) pool_->detach();
   delete[] scratch_;
 }
@@ -75,7 +76,11 @@ void epoll_engine::do_submit(operation& op) noexcept {
 }
 
 void epoll_engine::do_cancel(operation& op) noexcept {
-  KEEL_ASSERT(op.linked());
+  if (!op.linked()) {
+    // With the thread that waits for futexes; what it has woken already was not cancelled.
+    KEEL_ASSERT(op.asked.code == opcode::futex && futexes_);
+    if (!futexes_->remove(op)) return;
+  }
   op.unlink();
   if (pool_ != nullptr && starved_.empty()) pool_->set_starving(false);
   ended_.push_back(op);
@@ -93,7 +98,9 @@ void epoll_engine::do_poll(std::uint64_t deadline_ns) noexcept {
   if (!retrying_.empty()) retry_connects();
   if (woken_ && !wakes_.empty()) tell_woken();
   run_ready();
+  collect_answers();
   if (sink_.room() > 0) collect(deadline_ns);
+  collect_answers();
   leave();
 }
 
@@ -184,7 +191,7 @@ void epoll_engine::collect(std::uint64_t deadline_ns) noexcept {
   }
   for (int i = 0; i < n; ++i) {
     if (events[i].data.u64 == epoll_set::own_mark) {
-      tell_woken();
+      heard_bell();
     } else if (watched_descriptor* d = set_.of(events[i])) {
       serve(*d, events[i].events);
     } else {
@@ -199,16 +206,20 @@ void epoll_engine::leave() noexcept {
   if (options_.shared) {
     do_ring();
   } else if (watched_) {
-    do_wake();
+    ring_bell(this);
   }
 }
 
-void epoll_engine::tell_woken() noexcept {
+void epoll_engine::heard_bell() noexcept {
   if (options_.shared) {
-    if (alarm_ns_ != never && alarm_ns_ <= do_now_ns()) alarm_ns_ = never;
-    if (wake_wanted_.exchange(false, std::memory_order_seq_cst)) woken_ = true;
-    if (!woken_) return;
+    bell_rung_.store(false, std::memory_order_seq_cst);
+    if (alarm_ns_ <= do_now_ns()) alarm_ns_ = never;
   }
+  // Buffers that came home, and answers of other threads, ring it too.
+  if (wake_wanted_.exchange(false, std::memory_order_seq_cst)) tell_woken();
+}
+
+void epoll_engine::tell_woken() noexcept {
   woken_ = wakes_.empty();
   intrusive_list<operation> round;
   round.splice_back(wakes_);
@@ -228,14 +239,21 @@ void epoll_engine::tell_woken() noexcept {
 }
 
 void epoll_engine::do_wake() noexcept {
-  if (options_.shared) {
-    wake_wanted_.store(true, std::memory_order_seq_cst);
-    set_timer(1);
+  wake_wanted_.store(true, std::memory_order_seq_cst);
+  ring_bell(this);
+}
+
+// Any thread.
+void epoll_engine::ring_bell(void* self) noexcept {
+  auto& me = *static_cast<epoll_engine*>(self);
+  if (me.options_.shared) {
+    me.bell_rung_.store(true, std::memory_order_seq_cst);
+    me.set_timer(1);
     return;
   }
   // The eventfd is never read: each write is a new edge, and a full counter has been ringing since long ago.
   const std::uint64_t one = 1;
-  [[maybe_unused]] const auto written = ::write(hidden_fd_, &one, sizeof one);
+  [[maybe_unused]] const auto written = ::write(me.hidden_fd_, &one, sizeof one);
 }
 
 void epoll_engine::do_block(std::uint64_t deadline_ns) noexcept {
@@ -271,13 +289,13 @@ void epoll_engine::hush() noexcept {
     ringing_ = false;
     arm_timer();
   }
-  if (wake_wanted_.load(std::memory_order_relaxed)) tell_woken();
+  if (bell_rung_.load(std::memory_order_relaxed)) heard_bell();
 }
 
 void epoll_engine::arm_timer() noexcept {
   set_timer(std::min(alarm_ns_, retry_ns_));
-  // A wake() that came before was just overwritten; one that comes now overwrites us.
-  if (wake_wanted_.load(std::memory_order_seq_cst)) set_timer(1);
+  // A bell that rang before was just overwritten; one that rings now overwrites us.
+  if (bell_rung_.load(std::memory_order_seq_cst)) set_timer(1);
 }
 
 // Also takes back an expiry that nobody has seen yet.

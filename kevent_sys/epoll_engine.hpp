@@ -5,9 +5,11 @@
 
 #include "adaptive_spin.hpp"
 #include "epoll_descriptors.hpp"
+#include "futex_waits.hpp"
 
 #include <pthread.h>
 #include <atomic>
+#include <optional>
 #include <span>
 
 namespace keel::kevent_sys {
@@ -15,8 +17,8 @@ namespace keel::kevent_sys {
 // Calls are tried in poll(); what would have to wait is parked at its descriptor, and tried again when that
 // becomes ready. Works from Linux 5.6 on; before 5.11 it sleeps whole milliseconds.
 //
-// One hidden descriptor besides the epoll's: an eventfd for wake(), or a timerfd that is wake and alarm of a
-// queue that several threads share.
+// One hidden descriptor besides the epoll's, the bell by which other threads end a sleep: an eventfd, or for
+// a queue that several threads share a timerfd, which is the alarm, too.
 //
 // INVARIANT: an operation in flight is in exactly one list.
 // INVARIANT: what repeats, or carries a buffer, is published only when the sink has room for it.
@@ -71,12 +73,16 @@ class epoll_engine final : public engine {
   bool ended_unless_blocked(operation& op, int value) noexcept;
   void run_blocking(operation& op) noexcept;
   void close_descriptor(operation& op) noexcept;
+  void wait_for_word(operation& op) noexcept;
+  void collect_answers() noexcept;
 
   // Buffers.
   void starve(operation& op) noexcept;
   void unpark() noexcept;
 
   // Wakes and alarms.
+  static void ring_bell(void* self) noexcept;
+  void heard_bell() noexcept;
   void tell_woken() noexcept;
   void hush() noexcept;
   void set_timer(std::uint64_t at_ns) noexcept;
@@ -102,7 +108,9 @@ class epoll_engine final : public engine {
   bool bound_ = false;            // to `owner_`
   pthread_t owner_{};
   adaptive_spin spin_;
-  std::atomic<bool> wake_wanted_{false};  // shared: a wake() that no poll() has seen yet
+  std::atomic<bool> wake_wanted_{false};  // a wake() that no poll() has seen yet
+  std::atomic<bool> bell_rung_{false};    // shared: another thread has set the timer to ring at once
+  std::optional<futex_waits> futexes_;    // since the first opcode::futex
 };
 
 // Errors: what the kernel said, out of descriptors or memory.
