@@ -1,48 +1,18 @@
 #include <keel/kevent_sys/sim_engine.hpp>
 
+#include "sim_flight.hpp"
+#include "sim_kernel.hpp"
+
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
-#include <map>
-#include <string>
-#include <unordered_map>
-#include <utility>
 
 namespace keel::kevent_sys {
 namespace {
 
-constexpr const char* names[] = {"nop",  "wake",    "timer", "poll", "accept",   "connect",
-                                 "recv", "receive", "drain", "send", "sendfile", "open",
-                                 "read", "write",   "close", "call", "futex"};
-static_assert(std::size(names) == static_cast<std::size_t>(opcode::futex) + 1);
-
-const char* name_of(opcode code) noexcept {
-  return names[static_cast<std::size_t>(code)];
-}
-
-using kind = std::pair<opcode, int>;  // an opcode, and the descriptor it works on
-
-// Due at a time; the number orders what is due at the same time, and keeps the keys apart.
-using moment = std::pair<std::uint64_t, std::uint64_t>;
-
-// An outcome that owns its bytes.
-struct planned {
-  explicit planned(const sim_outcome& o)
-      : value(o.value), delay_ns(o.delay_ns), more(o.more), on_cancel(o.on_cancel), data(o.data) {}
-
-  std::int32_t value;
-  std::uint64_t delay_ns;
-  bool more;
-  sim_cancel on_cancel;
-  std::string data;
-};
-
-bool is_pooled(opcode code) noexcept {
-  return code == opcode::receive || code == opcode::drain;
-}
 bool is_stream(opcode code) noexcept {
   return code == opcode::recv || is_pooled(code);
 }
@@ -54,7 +24,7 @@ bool is_sending(opcode code) noexcept {
 }
 
 // What a kernel keeps when the operation that waited for it is cancelled.
-bool survives_cancel(opcode code, const planned& p) noexcept {
+bool survives_cancel(opcode code, const sim_planned& p) noexcept {
   return p.value >= 0 && (is_stream(code) || code == opcode::accept);
 }
 
@@ -64,68 +34,11 @@ bool matches(const request& asked, opcode code, int fd) noexcept {
 
 }  // namespace
 
-struct sim_engine::flight {
-  explicit flight(operation& o) : op(o) {}
-
-  operation& op;
-  std::uint64_t order = 0;      // of the submission
-  std::deque<planned> outcome;  // none, or the one it waits for
-  kind taken_from{};            // the script that it came from
-  moment due{};
-  bool on_agenda = false;
-};
-
-struct sim_engine::state {
-  explicit state(std::uint64_t start_ns) : now_ns(start_ns) {}
-
-  void schedule(flight& f, planned p) {
-    unschedule(f);
-    f.outcome.clear();
-    f.outcome.push_back(std::move(p));
-    const std::uint64_t delay_ns = f.outcome.front().delay_ns;
-    if (delay_ns != never) put_on_agenda(f, delay_ns > never - now_ns ? never : now_ns + delay_ns);
-  }
-  void put_on_agenda(flight& f, std::uint64_t due_ns) {
-    unschedule(f);
-    f.due = {due_ns, ++sequence};
-    f.on_agenda = true;
-    agenda.emplace(f.due, &f);
-  }
-  void unschedule(flight& f) {
-    if (std::exchange(f.on_agenda, false)) agenda.erase(f.due);
-  }
-  // The oldest operation in flight of a kind, of those without an outcome or of all.
-  flight* oldest(opcode code, int fd, bool without_outcome) {
-    flight* found = nullptr;
-    for (auto& [op, f] : flights) {
-      if (!matches(op->asked, code, fd) || (without_outcome && !f.outcome.empty())) continue;
-      if (found == nullptr || f.order < found->order) found = &f;
-    }
-    return found;
-  }
-  bool take_script(flight& f, kind from) {
-    const auto script = scripts.find(from);
-    if (script == scripts.end() || script->second.empty()) return false;
-    f.taken_from = from;
-    planned p = std::move(script->second.front());
-    script->second.pop_front();
-    schedule(f, std::move(p));
-    return true;
-  }
-
-  std::uint64_t now_ns;
-  std::uint64_t sequence = 0;
-  std::unordered_map<operation*, flight> flights;
-  std::map<moment, flight*> agenda;
-  std::map<kind, std::deque<planned>> scripts;
-  std::map<opcode, planned> defaults;
-  std::map<kind, std::uint64_t> submissions;
-  std::map<kind, request> newest;
-  std::map<int, std::string> sent;
-};
-
 sim_engine::sim_engine(event_sink& sink, const sim_options& options)
-    : engine(sink), options_(options), state_(new state(options.now_ns)) {
+    : sim_engine(sink, options, nullptr, options.seed) {}
+
+sim_engine::sim_engine(event_sink& sink, const sim_options& options, sim_world* world, std::uint64_t seed)
+    : engine(sink), options_(options), world_(world), state_(new state(options, seed)) {
   pool_ = new buffer_pool(options.buffers, options.buffer_bytes, unique_fd());
   pool_->set_limit(std::max(options.buffers, options.buffers_limit));
   info_.name = "sim";
@@ -135,6 +48,7 @@ sim_engine::sim_engine(event_sink& sink, const sim_options& options)
 
 sim_engine::~sim_engine() {
   KEEL_ASSERT(in_flight() == 0, "an engine was destroyed with operations in flight");
+  if (world_ != nullptr) world_->engine_ends(*this);
   unlink();
   pool_->detach();
   delete state_;
@@ -147,14 +61,14 @@ void sim_engine::expect(opcode code, int fd, const sim_outcome& o) {
 }
 
 void sim_engine::set_default(opcode code, const sim_outcome& o) {
-  state_->defaults.insert_or_assign(code, planned(o));
+  state_->defaults.insert_or_assign(code, sim_planned(o));
 }
 
 bool sim_engine::complete(opcode code, int fd, const sim_outcome& o) {
   flight* f = state_->oldest(code, fd, false);
   if (f == nullptr) return false;
   f->taken_from = {code, fd};
-  planned p(o);
+  sim_planned p(o);
   p.delay_ns = 0;
   state_->schedule(*f, std::move(p));
   return true;
@@ -200,14 +114,15 @@ bool sim_engine::decide(flight& f) {
   if (state_->take_script(f, {asked.code, asked.fd}) || state_->take_script(f, {asked.code, any_fd}))
     return true;
   const auto otherwise = state_->defaults.find(asked.code);
-  if (otherwise == state_->defaults.end()) return false;
+  if (otherwise == state_->defaults.end()) return takes_object(f);
   f.taken_from = {asked.code, asked.fd};
   state_->schedule(f, otherwise->second);
   return true;
 }
 
 void sim_engine::do_submit(operation& op) noexcept {
-  const auto [place, is_new] = state_->flights.try_emplace(&op, op);
+  state_->checker.submitted(op, state_->now_ns);
+  const auto [place, is_new] = state_->flights.try_emplace(&op, op, *state_);
   KEEL_ASSERT(is_new);
   place->second.order = ++state_->sequence;
   ++state_->submissions[{op.asked.code, op.asked.fd}];
@@ -218,8 +133,12 @@ void sim_engine::do_submit(operation& op) noexcept {
 
 void sim_engine::do_cancel(operation& op) noexcept {
   flight& f = state_->flights.at(&op);
+  if (f.at != flight::place::scripted) {
+    cancel_object(f);
+    return;
+  }
   if (!f.outcome.empty()) {
-    planned& p = f.outcome.front();
+    sim_planned& p = f.outcome.front();
     if (p.on_cancel == sim_cancel::ignored) return;
     if (p.on_cancel == sim_cancel::loses) {
       state_->put_on_agenda(f, state_->now_ns);
@@ -230,7 +149,7 @@ void sim_engine::do_cancel(operation& op) noexcept {
       hand_on(op.asked.code, op.asked.fd);
     }
   }
-  state_->schedule(f, planned({.value = -ECANCELED}));
+  state_->schedule(f, sim_planned({.value = -ECANCELED}));
 }
 
 // Something was put back at the front of a script: somebody may wait for it.
@@ -250,7 +169,7 @@ void sim_engine::deliver(flight& f) {
   operation& op = f.op;
   const request& asked = op.asked;
   state_->unschedule(f);
-  planned p = std::move(f.outcome.front());
+  sim_planned p = std::move(f.outcome.front());
   f.outcome.clear();
   answer a{p.value, 0};
   bool split = false;
@@ -270,7 +189,7 @@ void sim_engine::deliver(flight& f) {
     split = n < p.data.size();
     if (split) {
       // What is left is there already, and the end of a multishot comes with it.
-      planned rest = p;
+      sim_planned rest = p;
       rest.data.erase(0, n);
       rest.delay_ns = 0;
       p.more = asked.multishot;
@@ -283,29 +202,33 @@ void sim_engine::deliver(flight& f) {
       state_->sent[asked.fd].append(static_cast<const char*>(asked.data), static_cast<std::size_t>(a.value));
   }
   if (!p.more) {
-    const kind same{asked.code, asked.fd};
+    const sim_kind same{asked.code, asked.fd};
     state_->flights.erase(&op);
-    publish(op, a);
+    say(op, a);
     if (split) hand_on(same.first, same.second);
     return;
   }
   KEEL_ASSERT(asked.multishot, "only a multishot operation has more than one answer");
   a.flags |= answer::more_flag;
-  publish(op, a);
+  say(op, a);
   if (op.canceling()) {
-    state_->schedule(f, planned({.value = -ECANCELED}));
+    state_->schedule(f, sim_planned({.value = -ECANCELED}));
   } else {
     decide(f);
   }
 }
 
 void sim_engine::deliver_due() {
-  moment last{};
+  sim_moment last{};
   for (;;) {
     const auto next = state_->agenda.upper_bound(last);
     if (next == state_->agenda.end() || next->first.first > state_->now_ns || sink_.room() == 0) return;
     last = next->first;
     flight& f = *next->second;
+    if (f.at != flight::place::scripted) {
+      attempt(f);
+      continue;
+    }
     const bool takes_buffer = is_pooled(f.op.asked.code) && !f.outcome.front().data.empty();
     if (takes_buffer && !buffer_at_home()) {
       ++counters_.starved;
@@ -320,7 +243,23 @@ void sim_engine::take_wake() noexcept {
   flight* f = state_->oldest(opcode::wake, any_fd, true);
   if (f == nullptr || sink_.room() == 0) return;
   woken_.exchange(0, std::memory_order_acq_rel);
-  publish(f->op, answer{1, answer::more_flag});
+  say(f->op, answer{1, answer::more_flag});
+}
+
+void sim_engine::look_around() {
+  state& s = *state_;
+  if (sim_kernel* objects = kernel()) {
+    objects->now_ns = s.now_ns;
+    for (const int fd : objects->observe()) s.checker.closed(fd, s.now_ns);
+  }
+  if (s.random.hit(s.faults.spurious_wakes) && waiting(opcode::wake, any_fd) > 0)
+    woken_.store(1, std::memory_order_release);
+}
+
+// The time of the next outcome, or of the next attempt.
+std::uint64_t sim_engine::next_ns() const noexcept {
+  const auto later = state_->agenda.upper_bound({state_->now_ns, ~std::uint64_t{0}});
+  return later == state_->agenda.end() ? never : later->first.first;
 }
 
 void sim_engine::do_poll(std::uint64_t deadline_ns) noexcept {
@@ -329,24 +268,26 @@ void sim_engine::do_poll(std::uint64_t deadline_ns) noexcept {
     attached_ = true;
   }
   ++counters_.enters;
+  rung_ = false;
   sink_.settle();
   pool_->collect();
+  look_around();
   for (;;) {
+    admit();
     take_wake();
     deliver_due();
     if (!sink_.empty() || deadline_ns <= state_->now_ns) return;
-    const auto later = state_->agenda.upper_bound({state_->now_ns, ~std::uint64_t{0}});
-    const std::uint64_t next_ns = later == state_->agenda.end() ? never : later->first.first;
-    if (next_ns == never && deadline_ns == never) {
-      sleep();
+    if (!state_->backlog.empty()) continue;
+    if (next_ns() == never && deadline_ns == never) {
+      wait_for_wake();
     } else {
-      state_->now_ns = std::min(next_ns, deadline_ns);
+      state_->now_ns = std::min(next_ns(), deadline_ns);
     }
   }
 }
 
 // Nothing but a wake() can happen.
-void sim_engine::sleep() noexcept {
+void sim_engine::wait_for_wake() noexcept {
   if (!options_.outside_threads || waiting(opcode::wake, any_fd) == 0) report_deadlock();
   ++counters_.waits;
   woken_.wait(0, std::memory_order_acquire);
@@ -357,8 +298,56 @@ void sim_engine::do_wake() noexcept {
   if (options_.outside_threads) woken_.notify_all();
 }
 
+// One thread: whoever could ring or wake has done so before, and the time passes at once.
+void sim_engine::do_sleep(std::uint64_t deadline_ns) noexcept {
+  state& s = *state_;
+  const bool due = !s.agenda.empty() && s.agenda.begin()->first.first <= s.now_ns;
+  if (rung_ || due || !s.backlog.empty() || !sink_.empty() || woken_.load(std::memory_order_acquire) != 0)
+    return;
+  const std::uint64_t until_ns = std::min({next_ns(), deadline_ns, alarm_ns_});
+  if (until_ns == never) report_deadlock();
+  s.now_ns = std::max(s.now_ns, until_ns);
+  if (alarm_ns_ > s.now_ns) return;
+  alarm_ns_ = never;
+  rung_ = true;
+}
+
+void sim_engine::do_ring() noexcept {
+  rung_ = true;
+}
+
+void sim_engine::do_set_alarm(std::uint64_t deadline_ns) noexcept {
+  alarm_ns_ = deadline_ns;
+}
+
 std::uint64_t sim_engine::do_now_ns() noexcept {
   return state_->now_ns;
+}
+
+sim_kernel* sim_engine::kernel() const noexcept {
+  return world_ == nullptr ? nullptr : world_->kernel_;
+}
+
+sim_checker& sim_engine::checker() noexcept {
+  return state_->checker;
+}
+const sim_checker& sim_engine::checker() const noexcept {
+  return state_->checker;
+}
+
+std::uint64_t sim_engine::trace_hash() const noexcept {
+  return state_->trace;
+}
+
+// Every event goes through here.
+void sim_engine::say(operation& op, answer a) {
+  state& s = *state_;
+  if (!s.checker.answered(op, a, s.now_ns)) return;
+  const std::uint64_t seen[] = {s.now_ns, static_cast<std::uint64_t>(op.asked.code),
+                                static_cast<std::uint32_t>(op.asked.fd), static_cast<std::uint32_t>(a.value),
+                                a.flags};
+  for (const std::uint64_t word : seen) s.trace = (std::rotl(s.trace, 23) ^ word) * 0x9e3779b97f4a7c15;
+  publish(op, a);
 }
 
 void sim_engine::report_deadlock() const noexcept {
@@ -370,29 +359,20 @@ void sim_engine::report_deadlock() const noexcept {
   std::map<std::uint64_t, const flight*> by_age;
   for (const auto& [op, f] : state_->flights) by_age.emplace(f.order, &f);
   if (by_age.empty()) std::fprintf(stderr, "      no operation is in flight\n");
+  if (kernel() != nullptr)
+    std::fprintf(stderr, "      KEEL_SEED=%llu\n", static_cast<unsigned long long>(options_.seed));
   for (const auto& [order, f] : by_age) {
     const char* why = ": nothing is written down for it";
+    if (f->at == flight::place::waiting) why = ": its object gives nothing";
+    if (f->at == flight::place::hanging) why = ": it hangs, as a fault";
+    if (f->at == flight::place::lost) why = ": its answer is lost, as a bug";
     if (f->op.asked.code == opcode::wake) why = ": nobody called wake()";
     if (!f->outcome.empty()) why = ": its outcome comes when it is completed";
     if (f->on_agenda) why = ": all buffers are away";
-    std::fprintf(stderr, "      in flight: %s fd %d%s%s\n", name_of(f->op.asked.code), f->op.asked.fd,
+    std::fprintf(stderr, "      in flight: %s fd %d%s%s\n", sim_name(f->op.asked.code), f->op.asked.fd,
                  f->op.canceling() ? ", cancelled" : "", why);
   }
   std::abort();
-}
-
-sim_engine& sim_world::engine(unsigned index) noexcept {
-  KEEL_ASSERT(!engines_.empty(), "no queue has made its engine yet");
-  sim_engine* found = &engines_.front();
-  for (; index > 0 && found != nullptr; --index) found = engines_.next(*found);
-  KEEL_ASSERT(found != nullptr, "there are not so many engines");
-  return *found;
-}
-
-kevent_sys::engine* sim_world::make(event_sink& sink, void* self) {
-  auto* made = new sim_engine(sink, static_cast<sim_world*>(self)->options_);
-  static_cast<sim_world*>(self)->engines_.push_back(*made);
-  return made;
 }
 
 }  // namespace keel::kevent_sys
