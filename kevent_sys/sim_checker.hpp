@@ -37,7 +37,7 @@ class sim_checker {
 
   // Complains of what was done more than `limit_ns` ago and not answered.
   void expect_answers(std::uint64_t now_ns, std::uint64_t limit_ns);
-  // Complains of each operation that has not had its last answer.
+  // Complains of each operation that has not had its last answer. A wake operation may wait.
   void expect_end();
   void complain(const std::string& what);
 

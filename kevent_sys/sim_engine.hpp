@@ -36,7 +36,7 @@ struct sim_outcome {
 };
 
 // A bug of the engine, planted so that a test sees the checker find it. It happens once.
-enum class sim_bug : std::uint8_t { none, answers_twice, loses_an_answer, changes_a_byte };
+enum class sim_bug : std::uint8_t { none, answers_twice, loses_an_answer, changes_a_byte, forgets_a_waiter };
 
 struct sim_options {
   std::uint64_t now_ns = 1'000'000'000;
@@ -49,8 +49,8 @@ struct sim_options {
   std::uint32_t descriptors_max = 65536;        // open at a time: beyond, EMFILE
   std::uint64_t disk_bytes = 64 * 1024 * 1024;  // all files together: beyond, ENOSPC
   // The world's descriptors are ones of the process (of socket pairs), for code that calls close(2) and
-  // shutdown(2) itself: the world looks at each poll() what became of them, and a connect() with any socket
-  // goes to the world's listeners.
+  // shutdown(2) itself: the world looks at each poll() what became of them. A connect with any socket goes to
+  // the world's listeners, and makes that descriptor one of the world's.
   bool real_descriptors = false;
   sim_bug bug = sim_bug::none;
 };

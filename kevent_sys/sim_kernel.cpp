@@ -1,7 +1,9 @@
 #include "sim_kernel.hpp"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <utility>
 
 namespace keel::kevent_sys {
@@ -62,7 +64,13 @@ bool sim_kernel::takes(const request& asked) {
   if (!ours && found != table_.end()) close(asked.fd);
   if (ours || !options_.real_descriptors || asked.code != opcode::connect || inode_of(asked.fd) == 0)
     return ours;
-  adopt(asked.fd, std::make_shared<sim_stream>(false));
+  // From now on the number stands for one end of a pair.
+  unique_fd pair(add_real(std::make_shared<sim_stream>(false)));
+  if (!pair) return false;
+  const int moved = ::dup3(pair.get(), asked.fd, O_CLOEXEC);
+  KEEL_ASSERT(moved == asked.fd, "a descriptor cannot be replaced by one of a world");
+  table_[asked.fd] = std::move(table_[pair.get()]);
+  table_.erase(pair.get());
   return true;
 }
 

@@ -34,6 +34,10 @@ bool goes_on(const request& asked, std::int32_t value) noexcept {
 
 void sim_engine::flight::retry_at(std::uint64_t ns) noexcept {
   if (at != place::waiting || ns == never) return;
+  if (home.bug == sim_bug::forgets_a_waiter) {
+    home.bug = sim_bug::none;
+    return;
+  }
   const std::uint64_t due_ns = std::max({ns, home.now_ns, not_before_ns});
   if (!on_agenda || due.first > due_ns) home.put_on_agenda(*this, due_ns);
 }
@@ -340,7 +344,8 @@ void sim_engine::deliver_held(flight& f) {
 sim_bug sim_engine::plant_bug(flight& f) {
   state& s = *state_;
   const answer a = f.answered;
-  if (s.bug == sim_bug::none || a.value < 0 || a.more()) return sim_bug::none;
+  if (s.bug == sim_bug::none || s.bug == sim_bug::forgets_a_waiter || a.value < 0 || a.more())
+    return sim_bug::none;
   if (s.bug == sim_bug::changes_a_byte && (a.value == 0 || !receives(f.op.asked.code))) return sim_bug::none;
   if (s.bug_after > 0) {
     --s.bug_after;

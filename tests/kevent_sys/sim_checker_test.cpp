@@ -118,6 +118,53 @@ TEST_CASE("sim_checker: an engine that delivers other bytes than were sent is ca
   CHECK(says(s.world.report(), "not the same bytes"));
 }
 
+TEST_CASE("B11: sim_checker: an engine that does not tell who waits is caught") {
+  sim_queue s({.bug = sim_bug::forgets_a_waiter});
+  const auto [a, b] = s.world.stream_pair();
+  recorded op({.code = opcode::receive, .fd = b});
+  s.q.submit(op);
+  s.turn();
+  CHECK(s.send(a, "x") == 1);
+  s.turn();
+  CHECK(op.in_flight());
+  s.world.expect_liveness(10 * sim_ms);
+  CHECK(says(s.world.report(), "could go on, and was not told"));
+  s.end(op);
+}
+
+TEST_CASE("sim_checker: what waits for its object is no complaint, what hangs or starves is") {
+  sim_queue s({.buffers = 1, .buffers_limit = 1});
+  const auto [a, b] = s.world.stream_pair();
+  const auto [c, d] = s.world.stream_pair();
+  recorded hoarder({.code = opcode::receive, .fd = b});
+  recorded idle({.code = opcode::recv, .fd = c});
+  s.q.submit(hoarder);
+  s.q.submit(idle);
+  CHECK(s.send(a, "x") == 1);
+  s.run_for(100 * sim_ms);
+  s.world.expect_liveness(10 * sim_ms);
+  CHECK(s.world.report() == "");
+
+  recorded starving({.code = opcode::receive, .fd = b});
+  s.q.submit(starving);
+  CHECK(s.send(a, "y") == 1);
+  s.run_for(100 * sim_ms);
+  s.world.expect_liveness(10 * sim_ms);
+  CHECK(says(s.world.report(), "is due since"));
+  CHECK(s.leased(hoarder.answers[0]) == "x");
+  s.turn();
+  CHECK(s.leased(starving.answers[0]) == "y");
+  s.end(idle);
+
+  sim_queue hanging({.faults = {.hangs = 1000}});
+  recorded op({.code = opcode::send, .fd = hanging.world.stream_pair().first, .size_bytes = 1, .data = "x"});
+  hanging.q.submit(op);
+  hanging.turn();
+  hanging.world.expect_liveness(0);
+  CHECK(says(hanging.world.report(), "hangs"));
+  hanging.end(op);
+}
+
 TEST_CASE("E2: sim_checker: a receive buffer that was not given back is told") {
   sim_queue s;
   const auto [a, b] = s.world.stream_pair();

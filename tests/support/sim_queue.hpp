@@ -16,8 +16,8 @@ namespace keel::test {
 inline constexpr std::uint64_t sim_ms = 1'000'000;
 
 struct sim_queue {
-  explicit sim_queue(const kevent_sys::sim_options& options = {})
-      : world(options), q({.factory = world.factory()}) {}
+  explicit sim_queue(const kevent_sys::sim_options& options = {}, std::uint32_t ring_events = 1024)
+      : world(options), q({.ring_events = ring_events, .factory = world.factory()}) {}
 
   std::uint64_t now() { return q.fresh_now_ns(); }
   // One turn that does not wait.
