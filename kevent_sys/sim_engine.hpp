@@ -218,7 +218,7 @@ class sim_world {
   void adopt_listener(int fd, std::string_view address, std::uint32_t backlog = 128,
                       const sim_link& link = {});
 
-  // 0 or -EBADF.
+  // 0 or -EBADF; -ENOTCONN, -ENOTSOCK.
   int shutdown_send(int fd);
   int reset(int fd);  // cuts a connection: both ends hear of it
   int close(int fd);

@@ -72,7 +72,8 @@ class sim_object {
   virtual std::uint64_t next_change_ns(std::uint64_t) const noexcept { return never; }
 
   virtual void close(std::uint64_t) {}
-  virtual void shutdown_send(std::uint64_t) {}
+  // 0 or a negative errno.
+  virtual int shutdown_send(std::uint64_t) { return is_socket() ? -ENOTCONN : -ENOTSOCK; }
   // The connection is cut; the same, and an operation has told of it already.
   virtual void reset(std::uint64_t) {}
   virtual void fail(std::uint64_t now_ns) { reset(now_ns); }

@@ -168,6 +168,8 @@ std::uint64_t sim_stream::next_change_ns(std::uint64_t now_ns) const noexcept {
 }
 
 void sim_stream::reset_at(std::uint64_t ns) noexcept {
+  // A connection that has ended in both directions hears no reset.
+  if (ended(ns) && out_ != nullptr && out_->end_ns <= ns) return;
   reset_ns_ = std::min(reset_ns_, ns);
   if (in_ != nullptr) in_->lose_after(reset_ns_);
   tell(reset_ns_);
@@ -194,11 +196,15 @@ void sim_stream::close(std::uint64_t now_ns) {
   if (peer != nullptr) peer->tell(out_->end_ns);
 }
 
-void sim_stream::shutdown_send(std::uint64_t now_ns) {
-  if (out_ == nullptr || out_->end_ns != never) return;
+int sim_stream::shutdown_send(std::uint64_t now_ns) {
+  if (pipe_) return -ENOTSOCK;
+  const bool told = out_ != nullptr && out_->end_ns != never;
+  if (out_ == nullptr || was_reset(now_ns) || (told && ended(now_ns))) return -ENOTCONN;
+  if (told) return 0;
   out_->end_ns = now_ns + out_->link.latency_ns;
   tell(now_ns);
   if (const auto peer = peer_.lock()) peer->tell(out_->end_ns);
+  return 0;
 }
 
 void sim_stream::reset(std::uint64_t now_ns) {

@@ -65,7 +65,7 @@ class sim_stream final : public sim_object {
   std::uint32_t ready(std::uint64_t now_ns) override;
   std::uint64_t next_change_ns(std::uint64_t now_ns) const noexcept override;
   void close(std::uint64_t now_ns) override;
-  void shutdown_send(std::uint64_t now_ns) override;
+  int shutdown_send(std::uint64_t now_ns) override;
   void reset(std::uint64_t now_ns) override;
   void fail(std::uint64_t now_ns) override {
     reset(now_ns);

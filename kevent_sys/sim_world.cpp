@@ -91,8 +91,7 @@ void sim_world::adopt_listener(int fd, std::string_view address, std::uint32_t b
 int sim_world::shutdown_send(int fd) {
   const auto object = objects().find(fd);
   if (object == nullptr) return -EBADF;
-  object->shutdown_send(objects().now_ns);
-  return 0;
+  return object->shutdown_send(objects().now_ns);
 }
 
 int sim_world::reset(int fd) {
