@@ -8,6 +8,7 @@
 #include "queue_table.hpp"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <cerrno>
@@ -23,16 +24,21 @@ constexpr std::size_t bytes_max = 0x7ffff000;  // what one system call moves at 
 constexpr std::uint32_t message_flags = MSG_OOB | MSG_PEEK | MSG_DONTROUTE | MSG_TRUNC | MSG_DONTWAIT |
                                         MSG_EOR | MSG_WAITALL | MSG_CONFIRM | MSG_NOSIGNAL | MSG_MORE;
 
-// The program's errno is not ours to change.
-class errno_saver {
+// Around each call: the program's errno is not ours to change, and a thread that is cancelled inside would take
+// locks with it.
+class call_scope {
  public:
-  errno_saver() noexcept : saved_(errno) {}
-  errno_saver(const errno_saver&) = delete;
-  errno_saver& operator=(const errno_saver&) = delete;
-  ~errno_saver() { errno = saved_; }
+  call_scope() noexcept : errno_(errno) { ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state_); }
+  call_scope(const call_scope&) = delete;
+  call_scope& operator=(const call_scope&) = delete;
+  ~call_scope() {
+    ::pthread_setcancelstate(cancel_state_, nullptr);
+    errno = errno_;
+  }
 
  private:
-  int saved_;
+  int errno_;
+  int cancel_state_ = 0;
 };
 
 template <class T>
@@ -152,24 +158,24 @@ std::unique_ptr<T[]> copy_of(const void* from, std::size_t size) noexcept {
 using namespace keel::kevent_sys;
 
 int kevent_init(kevent_ring* ring, unsigned num, unsigned flags) {
-  const errno_saver saver;
+  const call_scope scope;
   return init(ring, num, flags);
 }
 
 int kevent_close(int fd) {
-  const errno_saver saver;
+  const call_scope scope;
   return queue_table::close(fd);
 }
 
 int kevent_ctl(int fd, unsigned cmd, unsigned num, ukevent* arg) {
-  const errno_saver saver;
+  const call_scope scope;
   const queue_table::visit queue(fd);
   return queue.error() != 0 ? queue.error() : ctl(*queue, cmd, num, arg);
 }
 
 int kevent_get_events(int fd, unsigned min_nr, unsigned max_nr, timespec timeout, ukevent* buf,
                       unsigned flags) {
-  const errno_saver saver;
+  const call_scope scope;
   const queue_table::visit queue(fd);
   if (queue.error() != 0) return queue.error();
   if ((flags & ~KEVENT_FLAGS_ABSTIME) != 0) return -EINVAL;
@@ -179,7 +185,7 @@ int kevent_get_events(int fd, unsigned min_nr, unsigned max_nr, timespec timeout
 }
 
 int kevent_wait(int fd, unsigned num, unsigned old_uidx, timespec timeout, unsigned flags) {
-  const errno_saver saver;
+  const call_scope scope;
   const queue_table::visit queue(fd);
   if (queue.error() != 0) return queue.error();
   if ((flags & ~KEVENT_FLAGS_ABSTIME) != 0) return -EINVAL;
@@ -188,13 +194,13 @@ int kevent_wait(int fd, unsigned num, unsigned old_uidx, timespec timeout, unsig
 }
 
 int kevent_commit(int fd, unsigned new_uidx, unsigned over) {
-  const errno_saver saver;
+  const call_scope scope;
   const queue_table::visit queue(fd);
   return queue.error() != 0 ? queue.error() : queue->commit(new_uidx, over);
 }
 
 long aio_sendfile(int kevent_fd, int sock_fd, int in_fd, off_t offset, size_t count) {
-  const errno_saver saver;
+  const call_scope scope;
   const queue_table::visit queue(kevent_fd);
   if (queue.error() != 0) return queue.error();
   if (const int error = check_file(in_fd); error != 0) return error;
@@ -205,7 +211,7 @@ long aio_sendfile(int kevent_fd, int sock_fd, int in_fd, off_t offset, size_t co
 
 long aio_sendfile_path(int kevent_fd, int sock_fd, void* header, size_t header_size, char* filename,
                        off_t offset, size_t count) {
-  const errno_saver saver;
+  const call_scope scope;
   const queue_table::visit queue(kevent_fd);
   if (queue.error() != 0) return queue.error();
   if (filename == nullptr) return -EFAULT;
@@ -219,7 +225,7 @@ long aio_sendfile_path(int kevent_fd, int sock_fd, void* header, size_t header_s
 }
 
 int kevent_aio_accept(int kevent_fd, int fd, unsigned flags, void* user) {
-  const errno_saver saver;
+  const call_scope scope;
   const queue_table::visit queue(kevent_fd);
   if (queue.error() != 0) return queue.error();
   if (const int error = check_socket(fd); error != 0) return error;
@@ -230,7 +236,7 @@ int kevent_aio_accept(int kevent_fd, int fd, unsigned flags, void* user) {
 }
 
 int kevent_aio_connect(int kevent_fd, int fd, const void* addr, unsigned addr_len, void* user) {
-  const errno_saver saver;
+  const call_scope scope;
   const queue_table::visit queue(kevent_fd);
   if (queue.error() != 0) return queue.error();
   if (const int error = check_socket(fd); error != 0) return error;
@@ -243,38 +249,38 @@ int kevent_aio_connect(int kevent_fd, int fd, const void* addr, unsigned addr_le
 }
 
 int kevent_aio_recv(int kevent_fd, int fd, void* buf, size_t size, unsigned flags, void* user) {
-  const errno_saver saver;
+  const call_scope scope;
   request what = transfer(opcode::recv, fd, buf, size);
   what.flags = flags;
   return message(kevent_fd, what, user);
 }
 
 int kevent_aio_send(int kevent_fd, int fd, const void* buf, size_t size, unsigned flags, void* user) {
-  const errno_saver saver;
+  const call_scope scope;
   request what = transfer(opcode::send, fd, buf, size);
   what.flags = flags;
   return message(kevent_fd, what, user);
 }
 
 int kevent_aio_read(int kevent_fd, int fd, void* buf, size_t size, off_t offset, void* user) {
-  const errno_saver saver;
+  const call_scope scope;
   return file_transfer(kevent_fd, transfer(opcode::read, fd, buf, size), offset, user);
 }
 
 int kevent_aio_write(int kevent_fd, int fd, const void* buf, size_t size, off_t offset, void* user) {
-  const errno_saver saver;
+  const call_scope scope;
   return file_transfer(kevent_fd, transfer(opcode::write, fd, buf, size), offset, user);
 }
 
 int kevent_aio_cancel(int kevent_fd, void* user) {
-  const errno_saver saver;
+  const call_scope scope;
   const queue_table::visit queue(kevent_fd);
   if (queue.error() != 0) return queue.error();
   return queue->change([&] { return aio_operation::cancel(*queue, user); });
 }
 
 int kevent_timer_create(int kevent_fd, int clock_id, void* sival_ptr) {
-  const errno_saver saver;
+  const call_scope scope;
   const queue_table::visit queue(kevent_fd);
   if (queue.error() != 0) return queue.error();
   if (clock_id != CLOCK_REALTIME && clock_id != CLOCK_MONOTONIC && clock_id != CLOCK_BOOTTIME) return -EINVAL;
@@ -286,7 +292,7 @@ int kevent_timer_create(int kevent_fd, int clock_id, void* sival_ptr) {
 }
 
 int kevent_timer_settime(int timer_id, int flags, const itimerspec* value) {
-  const errno_saver saver;
+  const call_scope scope;
   const int kevent_fd = timer_table::queue_of(timer_id);
   if (kevent_fd < 0) return -EINVAL;
   if (value == nullptr) return -EFAULT;
@@ -300,7 +306,7 @@ int kevent_timer_settime(int timer_id, int flags, const itimerspec* value) {
 }
 
 int kevent_timer_delete(int timer_id) {
-  const errno_saver saver;
+  const call_scope scope;
   const int kevent_fd = timer_table::queue_of(timer_id);
   if (kevent_fd < 0) return -EINVAL;
   const queue_table::visit queue(kevent_fd);

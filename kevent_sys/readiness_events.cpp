@@ -72,7 +72,7 @@ void readiness_event::on_answer(answer a) noexcept {
   if (a.more()) return;
   if (a.value < 0 && a.value != -ECANCELED) {
     home().set_ready(*this, verdict::failed(a.value));
-  } else {
+  } else if (a.value < 0 || listens_on()) {
     // Its mask changed, or the kernel had to drop it: the new poll looks by itself at what is there.
     start();
   }
@@ -126,6 +126,12 @@ int poll_event::check_kind(unsigned kind) noexcept {
   watches_queue_ = queue_table::is_queue(watched);
   if (watches_queue_) nested.fetch_add(1);
   return 0;
+}
+
+// The kernel polls a ring once. While nobody has collected from it, a new poll would answer at once, for ever: so
+// it waits until this event is collected.
+void poll_event::listen_again() noexcept {
+  if (watches_queue_ && !one_shot()) change();
 }
 
 std::uint32_t poll_event::poll_mask() const noexcept {

@@ -29,6 +29,8 @@ class readiness_event : public registration {
   // 0, or why a file of this kind (S_IFMT of its mode) is refused.
   virtual int check_kind(unsigned kind) noexcept = 0;
   virtual std::uint32_t poll_mask() const noexcept = 0;
+  // Whether the poll is begun anew when the kernel has ended it with an answer.
+  virtual bool listens_on() const noexcept { return true; }
 
   int fd() const noexcept { return static_cast<int>(asked_.id.raw[0]); }
   static void answered(operation& self, answer a) noexcept;
@@ -64,6 +66,8 @@ class poll_event final : public readiness_event {
   ~poll_event() override;
   verdict test(short revents) noexcept override;
   bool watches_queue() const noexcept override { return watches_queue_; }
+  void dropped() noexcept override { listen_again(); }
+  void delivered(ukevent&) noexcept override { listen_again(); }
 
   // How many there are in this process that poll a queue.
   static std::uint32_t watched_queues() noexcept;
@@ -71,6 +75,8 @@ class poll_event final : public readiness_event {
  private:
   int check_kind(unsigned kind) noexcept override;
   std::uint32_t poll_mask() const noexcept override;
+  bool listens_on() const noexcept override { return !watches_queue_; }
+  void listen_again() noexcept;
 
   bool watches_queue_ = false;
 };

@@ -59,6 +59,8 @@ class registration : public list_hook {
   virtual bool watches_queue() const noexcept { return false; }
   // MODIFY tests anew, and takes an event back that the new test does not confirm.
   virtual bool tests_again() const noexcept { return false; }
+  // Its event was dropped, since it was not true any more.
+  virtual void dropped() noexcept {}
   // Its event is delivered: may complete `out`.
   virtual void delivered(ukevent& /*out*/) noexcept {}
 

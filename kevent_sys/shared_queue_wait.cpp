@@ -137,6 +137,7 @@ void shared_queue::check_last(std::uint32_t most) noexcept {
         // Where the walk goes on is in the list still: it lies behind all that were looked at.
         ++most;
         take_back(r);
+        r.dropped();
       }
     }
   }

@@ -299,7 +299,7 @@ void sim_engine::do_wake() noexcept {
 }
 
 // One thread: whoever could ring or wake has done so before, and the time passes at once.
-void sim_engine::do_sleep(std::uint64_t deadline_ns) noexcept {
+void sim_engine::do_block(std::uint64_t deadline_ns) noexcept {
   state& s = *state_;
   const bool due = !s.agenda.empty() && s.agenda.begin()->first.first <= s.now_ns;
   if (rung_ || due || !s.backlog.empty() || !sink_.empty() || woken_.load(std::memory_order_acquire) != 0)

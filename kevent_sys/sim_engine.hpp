@@ -128,7 +128,7 @@ class sim_engine final : public engine, private list_hook {
   void do_cancel(operation& op) noexcept override;
   void do_poll(std::uint64_t deadline_ns) noexcept override;
   void do_wake() noexcept override;
-  void do_sleep(std::uint64_t deadline_ns) noexcept override;
+  void do_block(std::uint64_t deadline_ns) noexcept override;
   void do_ring() noexcept override;
   void do_set_alarm(std::uint64_t deadline_ns) noexcept override;
   std::uint64_t do_now_ns() noexcept override;

@@ -192,7 +192,7 @@ TEST_CASE("sim: sleep() moves the time to what comes next; ring() and the alarm 
   sim_queue s;
   keel::kevent_sys::engine& sim = s.world.engine();
   // Virtual: no thread is put to rest.
-  const auto doze = [&](std::uint64_t until_ns) { (sim.*(&keel::kevent_sys::engine::sleep))(until_ns); };
+  const auto doze = [&](std::uint64_t until_ns) { (sim.*(&keel::kevent_sys::engine::block))(until_ns); };
   const std::uint64_t start = s.now();
   doze(start + 5 * sim_ms);
   CHECK(s.now() == start + 5 * sim_ms);
