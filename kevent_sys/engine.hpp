@@ -14,6 +14,8 @@ namespace keel::kevent_sys {
 // Times are nanoseconds of CLOCK_MONOTONIC (of the simulation's clock under sim).
 inline constexpr std::uint64_t never = ~std::uint64_t{0};
 
+class blocking_pool;
+
 enum class engine_choice : std::uint8_t {
   automatic,  // KEEL_ENGINE if it is set, else the best that works here
   uring,      // io_uring or an error
@@ -31,6 +33,8 @@ struct engine_options {
   std::uint32_t spin_ns = 0;  // look for an event so long before sleeping, where that pays; 0 = sleep at once
   // For a queue of several threads, which call everything under one lock, and block() without it.
   bool shared = false;
+  // Where opcode::call runs; outlives the engine. Null: a pool of the engine's own, made with the first call.
+  blocking_pool* pool = nullptr;
 };
 
 // Which engine was chosen and why. Texts are literals or live as long as the engine.

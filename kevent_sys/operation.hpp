@@ -94,6 +94,8 @@ class operation : public list_hook {
   request asked;  // not to be changed while in flight
 
  private:
+  friend class blocking_pool;
+  friend class engine_calls;
   friend class event_sink;
   friend class engine;
   friend class queue;
