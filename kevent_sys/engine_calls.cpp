@@ -41,11 +41,18 @@ bool engine_calls::have_pool() noexcept {
 }
 
 void engine_calls::submit(operation& op) noexcept {
-  ++out_;
   const int refused = have_pool() ? pool_->submit(queue_, op) : -ENOMEM;
-  if (refused == 0) return;
+  if (refused == 0) {
+    ++out_;
+  } else {
+    refuse(op, refused);
+  }
+}
+
+void engine_calls::refuse(operation& op, int error) noexcept {
+  ++out_;
   op.step_ = blocking_queue::step_begun;
-  op.late_answer_ = refused;
+  op.late_answer_ = error;
   refused_.push_back(op);
 }
 

@@ -52,6 +52,9 @@ class engine_calls {
   // Hands `op` to a thread. An operation that the pool refuses is answered by the next collect().
   void submit(operation& op) noexcept;
 
+  // The next collect() answers `op` with `error` instead.
+  void refuse(operation& op, int error) noexcept;
+
   // True: no thread has begun with `op`, and none will. False: its answer will come; wait for it.
   bool take_back(operation& op) noexcept;
 

@@ -38,7 +38,7 @@ constexpr std::uint8_t needed_opcodes[] = {
 }  // namespace
 
 uring_engine::uring_engine(event_sink& sink, const engine_options& options) noexcept
-    : engine(sink), options_(options) {}
+    : engine(sink), options_(options), calls_(options.pool, &call_finished, this) {}
 
 uring_engine::~uring_engine() {
   KEEL_ASSERT(in_flight() == 0, "an engine was destroyed with operations in flight");
@@ -104,6 +104,8 @@ void uring_engine::do_submit(operation& op) noexcept {
   guard_buffer(op.asked);
   if (op.asked.code == opcode::sendfile) {
     transfers_.push_back(op);
+  } else if (op.asked.code == opcode::call) {
+    submit_call(op);
   } else if (op.asked.code == opcode::futex && !here_.futex) {
     unknown_.push_back(op);
   } else if (!backlog_.empty() || !fill(op)) {
@@ -132,8 +134,10 @@ bool uring_engine::fill(operation& op) noexcept {
 }
 
 void uring_engine::do_cancel(operation& op) noexcept {
-  // In a list of ours the kernel does not have it.
-  if (op.linked()) {
+  if (op.asked.code == opcode::call) {
+    cancel_call(op);
+  } else if (op.linked()) {
+    // In a list of ours the kernel does not have it.
     op.unlink();
     if (pool_ != nullptr && parked_.empty()) pool_->set_starving(false);
     release_buffer(op.asked);
@@ -186,8 +190,10 @@ void uring_engine::do_poll(std::uint64_t deadline_ns) noexcept {
   }
   run_transfers();
   flush_backlog();
+  collect_calls();
+  const bool all_taken = watch_calls() && backlog_.empty() && cancel_backlog_.empty();
   // What the kernel did not take yet must not wait for what it did take.
-  if (deadline_ns == 0 || !sink_.empty() || !backlog_.empty() || !cancel_backlog_.empty()) {
+  if (deadline_ns == 0 || !sink_.empty() || !all_taken) {
     if (ring_.unsubmitted() != 0 || ring_.work_pending()) enter(0, 0);
   } else {
     wait(deadline_ns);
@@ -200,6 +206,7 @@ void uring_engine::do_poll(std::uint64_t deadline_ns) noexcept {
     if (ring_.unsubmitted() != 0) enter(0, 0);
     reap();
   }
+  collect_calls();
 }
 
 void uring_engine::wait(std::uint64_t deadline_ns) noexcept {
@@ -256,7 +263,7 @@ void uring_engine::reap() noexcept {
 
 void uring_engine::complete(const io_uring_cqe& cqe) noexcept {
   if (cqe.user_data < marks_end) {
-    complete_mark(cqe.user_data);
+    complete_mark(cqe);
     return;
   }
   operation& op = operation_of(cqe.user_data);

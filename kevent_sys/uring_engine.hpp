@@ -1,9 +1,11 @@
 // Private to kevent_sys: the engine on io_uring.
 #pragma once
 
+#include <keel/base/unique_fd.hpp>
 #include <keel/kevent_sys/engine.hpp>
 
 #include "adaptive_spin.hpp"
+#include "engine_calls.hpp"
 #include "uring_buffers.hpp"
 #include "uring_requests.hpp"
 #include "uring_ring.hpp"
@@ -51,6 +53,7 @@ class uring_engine final : public engine {
   static constexpr std::uint64_t mark_nobody = 0;
   static constexpr std::uint64_t mark_ring = 1;
   static constexpr std::uint64_t mark_alarm = 2;
+  static constexpr std::uint64_t mark_calls = 3;
   static constexpr std::uint64_t marks_end = alignof(operation);
   static operation& operation_of(std::uint64_t user_data) noexcept {
     return *reinterpret_cast<operation*>(user_data & ((std::uint64_t{1} << 48) - 1));
@@ -67,13 +70,19 @@ class uring_engine final : public engine {
   // that has exited: a poll. Not used by sendfile, which has steps of its own.
   static constexpr std::uint8_t step_polling = 1;
   bool waits_by_poll(operation& op, const io_uring_cqe& cqe) noexcept;
-  void complete_mark(std::uint64_t mark) noexcept;
+  void complete_mark(const io_uring_cqe& cqe) noexcept;
   bool goes_on_elsewhere(operation& op, const io_uring_cqe& cqe) noexcept;
   void complete_connect(operation& op, int value) noexcept;
   bool fill_alarm() noexcept;
   void submit_again(operation& op) noexcept {
     if (!fill(op)) backlog_.push_back(op);
   }
+
+  void submit_call(operation& op) noexcept;
+  void cancel_call(operation& op) noexcept;
+  void collect_calls() noexcept;
+  bool watch_calls() noexcept;
+  static void call_finished(void* self) noexcept;
 
   void run_transfers() noexcept;
   void transfer(operation& op) noexcept;
@@ -95,6 +104,9 @@ class uring_engine final : public engine {
   std::uint64_t alarm_ns_ = never;  // of the alarm that the kernel has, or gets with the next enter
   bool alarm_wanted_ = false;       // the submission queue was full
   bool ringing_ = false;            // a completion is on its way or in the queue, so that fd() is readable
+  unique_fd calls_fd_;              // an eventfd, written to when calls have finished; since the first call
+  bool calls_watched_ = false;      // the kernel has a poll of it, or gets it with the next enter
+  engine_calls calls_;
 };
 
 result<engine*> make_uring_engine(event_sink& sink, const engine_options& options, const char* reason);

@@ -68,9 +68,12 @@ bool uring_engine::fill_alarm() noexcept {
   return true;
 }
 
-void uring_engine::complete_mark(std::uint64_t mark) noexcept {
-  switch (mark) {
+void uring_engine::complete_mark(const io_uring_cqe& cqe) noexcept {
+  switch (cqe.user_data) {
     case mark_ring: ringing_ = false; break;
+    case mark_calls:
+      if ((cqe.flags & IORING_CQE_F_MORE) == 0) calls_watched_ = false;
+      break;
     case mark_alarm: alarm_ns_ = never; break;
     // mark_nobody: a cancel that came too late. The operation speaks for itself.
     default: break;
