@@ -1,32 +1,51 @@
 #include <keel/kevent_sys/engine.hpp>
 
+#include "engine_decision.hpp"
 #include "epoll_engine.hpp"
+#include "refusal.hpp"
 #include "uring_engine.hpp"
 
+#include <algorithm>
+#include <bit>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 
 namespace keel::kevent_sys {
 namespace {
 
-struct decision {
-  engine_choice choice;
-  const char* reason;
-};
+// A ring that got smaller is told of; so is why.
+void note_size(engine& made, const engine_options& options, const char* reason) noexcept {
+  const std::uint32_t asked = std::bit_ceil(std::clamp(options.entries, 1u, uring_entries_ceiling));
+  const std::uint32_t got = made.info().entries;
+  if (got >= asked) return;
+  say_small_ring(asked, got);
+  char text[engine::reason_size];
+  std::snprintf(text, sizeof text, "%s, with %u entries for want of lockable memory", reason, got);
+  made.set_reason(text);
+}
 
-result<decision> decide(engine_choice asked) {
-  if (asked != engine_choice::automatic) return decision{asked, "asked for by the program"};
-  const char* text = ::secure_getenv("KEEL_ENGINE");
-  if (text == nullptr || *text == '\0' || std::strcmp(text, "auto") == 0)
-    return decision{engine_choice::automatic, "the best that works here"};
-  if (std::strcmp(text, "uring") == 0) return decision{engine_choice::uring, "asked for by KEEL_ENGINE"};
-  if (std::strcmp(text, "epoll") == 0) return decision{engine_choice::epoll, "asked for by KEEL_ENGINE"};
-  std::fprintf(stderr,
-               "keel: KEEL_ENGINE=%s is not an engine of this version\n"
-               "      use KEEL_ENGINE=auto, KEEL_ENGINE=uring or KEEL_ENGINE=epoll\n",
-               text);
-  return failure(errc::not_supported, "choose an engine");
+// That is no refusal of an engine: another one would want some, too.
+bool wants_descriptors(const failure& why) noexcept {
+  return why.code == std::errc::too_many_files_open || why.code == std::errc::too_many_files_open_in_system;
+}
+
+result<engine*> make_epoll(event_sink& sink, const engine_options& options, const char* reason) {
+  auto made = make_epoll_engine(sink, options, reason);
+  if (made || wants_descriptors(made.why())) return made;
+  say_epoll_unavailable(made.why());
+  return failure(errc::engine_unavailable, made.why().doing);
+}
+
+// Whatever the refusal of io_uring is, it is no reason not to work.
+result<engine*> make_second_best(event_sink& sink, const engine_options& options, const failure& why) {
+  char refusal[engine::reason_size / 2];
+  print_refusal(refusal, sizeof refusal, why);
+  char reason[engine::reason_size];
+  std::snprintf(reason, sizeof reason, "io_uring is refused: %s; %s", refusal, cost_of_epoll);
+  auto made = make_epoll(sink, options, reason);
+  if (!made) return made;
+  (*made)->set_refused(why.doing, errno_of(why.code));
+  say_falls_back(why, options.entries);
+  return made;
 }
 
 }  // namespace
@@ -43,11 +62,37 @@ void engine::do_set_alarm(std::uint64_t) noexcept {
   KEEL_ASSERT(false, "this engine serves one thread");
 }
 
+void engine::set_reason(const char* reason) noexcept {
+  std::snprintf(reason_, sizeof reason_, "%s", reason);
+  info_.reason = reason_;
+}
+
+void engine::set_refused(const char* call, int error_number) noexcept {
+  info_.refused_call = call;
+  info_.refused_errno = error_number;
+}
+
 result<engine*> make_engine(event_sink& sink, const engine_options& options) {
   const auto decided = decide(options.choice);
-  if (!decided) return decided.why();
-  if (decided->choice == engine_choice::epoll) return make_epoll_engine(sink, options, decided->reason);
-  return make_uring_engine(sink, options, decided->reason);
+  if (!decided) {
+    say_unknown_engine();
+    return decided.why();
+  }
+  if (decided->choice == engine_choice::epoll) {
+    auto made = make_epoll(sink, options, decided->reason);
+    if (made && decided->insisting == nullptr) say_left_alone();
+    return made;
+  }
+  auto made = make_uring_engine(sink, options, decided->reason);
+  if (made) {
+    note_size(**made, options, decided->reason);
+    return made;
+  }
+  const failure why = made.why();
+  if (wants_descriptors(why)) return why;
+  if (decided->choice == engine_choice::automatic) return make_second_best(sink, options, why);
+  say_uring_unavailable(why, options.entries, decided->insisting);
+  return failure(errc::engine_unavailable, why.doing);
 }
 
 }  // namespace keel::kevent_sys

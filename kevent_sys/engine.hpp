@@ -40,8 +40,12 @@ struct engine_options {
 // Which engine was chosen and why. Texts are literals or live as long as the engine.
 struct engine_info {
   const char* name = "";
-  const char* reason = "";    // "asked for by KEEL_ENGINE", "the best that works here"
-  std::uint32_t entries = 0;  // after the ladder
+  const char* reason =
+      "";  // "asked for by KEEL_ENGINE", "the best that works here", what was refused and what
+           // that costs
+  const char* refused_call = nullptr;  // of io_uring, for an engine that is not the best
+  int refused_errno = 0;               // what that call answered
+  std::uint32_t entries = 0;           // after the ladder
   std::uint32_t setup_flags = 0;
   bool provided_buffers = false;
 };
@@ -117,7 +121,11 @@ class engine {
   std::uint64_t in_flight() const noexcept { return in_flight_; }
   buffer_pool& buffers() noexcept { return *pool_; }
   const engine_info& info() const noexcept { return info_; }
-  void set_reason(const char* reason) noexcept { info_.reason = reason; }
+  static constexpr std::size_t reason_size = 192;
+  // Copies the text; what does not fit is cut.
+  void set_reason(const char* reason) noexcept;
+  // `call` is a literal.
+  void set_refused(const char* call, int error_number) noexcept;
   const engine_counters& counters() const noexcept { return counters_; }
 
  protected:
@@ -136,6 +144,7 @@ class engine {
 
  private:
   std::uint64_t in_flight_ = 0;
+  char reason_[reason_size] = "";
 
   virtual void do_submit(operation& op) noexcept = 0;
   virtual void do_cancel(operation& op) noexcept = 0;
@@ -149,11 +158,16 @@ class engine {
 };
 
 // Makes the engine for `sink` that the options, the environment and the kernel agree on. The caller deletes
-// it.
+// it. Each call decides anew: engines of both kinds live side by side.
 //
-// KEEL_ENGINE = auto | uring | epoll is read before the first call that a sandbox might answer by killing the
-// process, and not at all in a program that runs with more rights than its user.
-// Errors: engine_unavailable, not_supported (an unknown KEEL_ENGINE), out of memory.
+// The program's choice comes first, then KEEL_ENGINE = auto | uring | epoll, then what works: io_uring when
+// its three calls pass a trial, epoll otherwise. The environment is read before the first call that a sandbox
+// might answer by killing the process. A program that runs with more rights than its user does not read it,
+// and gets epoll unless it chooses by itself.
+//
+// The first fallback of a process is told in one message on stderr.
+// Errors: engine_unavailable, not_supported (an unknown KEEL_ENGINE): stderr says more; EMFILE, ENFILE.
+// Throws: std::bad_alloc.
 result<engine*> make_engine(event_sink& sink, const engine_options& options);
 
 }  // namespace keel::kevent_sys

@@ -8,7 +8,6 @@
 #include <unistd.h>
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <ctime>
 #include <new>
 
@@ -324,9 +323,7 @@ result<engine*> make_epoll_engine(event_sink& sink, const engine_options& option
     return made;
   }
   delete made;
-  const auto why = opened.why();
-  std::fprintf(stderr, "keel: cannot make an epoll queue: %s: %s\n", why.doing, why.code.message().c_str());
-  return failure(errc::engine_unavailable, why.doing);
+  return opened.why();
 }
 
 }  // namespace keel::kevent_sys

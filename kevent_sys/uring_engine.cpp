@@ -331,17 +331,7 @@ result<engine*> make_uring_engine(event_sink& sink, const engine_options& option
     return made;
   }
   delete made;
-  const auto why = opened.why();
-  // No refusal of io_uring: another engine would want descriptors, too.
-  if (why.code == std::errc::too_many_files_open || why.code == std::errc::too_many_files_open_in_system)
-    return why;
-  std::fprintf(
-      stderr,
-      "keel: cannot make an io_uring with %u entries: %s: %s\n"
-      "      io_uring may be forbidden here: see 'sysctl kernel.io_uring_disabled', the container's seccomp\n"
-      "      profile and 'ulimit -l'; keel needs Linux 6.1 or newer\n",
-      options.entries, why.doing, why.code.message().c_str());
-  return failure(errc::engine_unavailable, why.doing);
+  return opened.why();
 }
 
 }  // namespace keel::kevent_sys

@@ -109,6 +109,7 @@ class uring_engine final : public engine {
   engine_calls calls_;
 };
 
+// Errors: what the kernel said, and to which call.
 result<engine*> make_uring_engine(event_sink& sink, const engine_options& options, const char* reason);
 
 }  // namespace keel::kevent_sys

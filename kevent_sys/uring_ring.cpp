@@ -15,7 +15,6 @@ namespace keel::kevent_sys {
 namespace {
 
 constexpr std::uint32_t entries_floor = 64;
-constexpr std::uint32_t entries_ceiling = 16384;  // larger queues need contiguous pages that a busy box lacks
 
 // DEFER_TASKRUN and SINGLE_ISSUER (6.1) are what the engine stands on; the rest is dropped one by one.
 constexpr std::uint32_t required_flags =
@@ -86,7 +85,7 @@ result<void> uring_ring::open(const options& asked) noexcept {
   options how = asked;
   // Whoever asks for a tiny completion queue gets a submission queue that fits.
   const std::uint32_t floor = how.completions != 0 ? std::min(how.completions, entries_floor) : entries_floor;
-  how.entries = std::clamp(how.entries, floor, entries_ceiling);
+  how.entries = std::clamp(how.entries, floor, uring_entries_ceiling);
   const std::span<const std::uint32_t> optional =
       how.shared ? std::span<const std::uint32_t>(optional_shared_flags) : optional_flags;
   std::uint32_t flags = how.shared ? required_shared_flags : required_flags;

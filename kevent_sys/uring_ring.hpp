@@ -9,6 +9,9 @@
 
 namespace keel::kevent_sys {
 
+// Larger queues need contiguous pages that a busy machine lacks.
+inline constexpr std::uint32_t uring_entries_ceiling = 16384;
+
 // A resource; not movable. liburing sets it up; submission and completion are ours, so that a turn is exactly
 // one system call.
 //
