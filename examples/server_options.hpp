@@ -11,7 +11,7 @@ struct server_options {
   keel::engine_choice engine = keel::engine_choice::automatic;
 };
 
-// Reads --port N, --cpus N|all and --engine auto|uring. Prints help or what is wrong, and exits, where that
-// is due.
+// Reads --port N, --cpus N|all and --engine auto|uring|epoll. Prints help or what is wrong, and exits, where
+// that is due.
 server_options parse_server_options(int argc, char** argv, const char* description,
                                     std::uint16_t default_port);

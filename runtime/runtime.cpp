@@ -1,5 +1,7 @@
 #include <keel/runtime/runtime.hpp>
 
+#include <keel/kevent_sys/blocking_pool.hpp>
+
 #include "unhandled.hpp"
 
 #include <algorithm>
@@ -33,10 +35,15 @@ struct shared_object {
 };
 
 struct runtime_state {
-  explicit runtime_state(const runtime_options& o) : options(o), where(o.cpus.resolve()) {}
+  explicit runtime_state(const runtime_options& o)
+      : options(o),
+        where(o.cpus.resolve()),
+        calls({.threads_max = o.blocking_threads_max, .queue_max = o.blocking_calls_max}) {}
 
   runtime_options options;
   cpu_list::placement where;
+  kevent_sys::blocking_pool
+      calls;  // made on this thread, before any is pinned; threads start with the first call
   std::vector<std::unique_ptr<scheduler>> schedulers;
   std::unique_ptr<stop_request[]> stops;
   std::atomic<int> busy{0};
@@ -67,7 +74,8 @@ kevent_sys::queue_options queue_options_of(const runtime_options& options) {
 
 runtime::runtime(const runtime_options& options) {
   auto state = std::make_unique<detail::runtime_state>(options);
-  const kevent_sys::queue_options queue = queue_options_of(options);
+  kevent_sys::queue_options queue = queue_options_of(options);
+  queue.engine.pool = &state->calls;
   state->stops = std::make_unique<detail::stop_request[]>(state->where.count);
   for (unsigned i = 0; i < state->where.count; ++i)
     state->schedulers.push_back(std::make_unique<scheduler>(*this, i, queue, options.turn_events));
@@ -81,7 +89,9 @@ runtime::~runtime() {
   delete state_;
 }
 
-unsigned runtime::size() const noexcept { return state_->where.count; }
+unsigned runtime::size() const noexcept {
+  return state_->where.count;
+}
 
 scheduler& runtime::at(unsigned index) noexcept {
   KEEL_ASSERT(index < size());

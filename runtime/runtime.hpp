@@ -21,10 +21,10 @@ using error_handler = void (*)(const char* task, std::error_code error);
 
 struct runtime_options {
   cpu_list cpus = 1;
-  engine_choice engine = engine_choice::automatic;
-  std::uint32_t entries = 256;        // requests handed over in one call
-  std::uint32_t ring_events = 1024;   // events collected in one turn
-  std::uint32_t turn_events = 256;    // events told in one turn: then whatever became ready runs
+  engine_choice engine = engine_choice::automatic;  // of each scheduler; see kevent_sys::make_engine
+  std::uint32_t entries = 256;                      // requests handed over in one call
+  std::uint32_t ring_events = 1024;                 // events collected in one turn
+  std::uint32_t turn_events = 256;  // events told in one turn: then whatever became ready runs
   // How long a scheduler with nothing to do looks for an event before it sleeps: a sleep costs more than a
   // short wait. It learns whether that pays and stops where it does not, as on a CPU shared with the peer; 0
   // = never.
@@ -32,6 +32,9 @@ struct runtime_options {
   std::uint32_t buffers = 64;  // receive buffers per scheduler, 16 KiB each; more when readers hold many
   std::uint32_t buffers_limit = 1024;
   std::uint32_t buffer_bytes = 16384;
+  // Threads for calls that block, shared by all schedulers; none before the first call.
+  std::uint32_t blocking_threads_max = 16;
+  std::uint32_t blocking_calls_max = 4096;  // that wait for a thread; one more is refused
   exception_handler on_exception = nullptr;
   error_handler on_error = nullptr;
   // For tests: the engine of each scheduler, a simulation for example.

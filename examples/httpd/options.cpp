@@ -37,16 +37,14 @@ parsed_options parse_options(int argc, char** argv) {
       ->default_str("what the limit of open files allows");
   app.add_flag("--hidden", chosen.hidden, "also serve files whose names begin with a dot");
   app.add_flag("--log", chosen.log, "write a line for each request to standard error");
-  std::string engine = "auto";
-  app.add_option("--engine", engine, "what waits for events")
-      ->check(CLI::IsMember({"auto", "uring"}))
+  app.add_option("--engine", chosen.engine, "what waits for events; auto: KEEL_ENGINE, or what works best")
+      ->check(CLI::IsMember({"auto", "uring", "epoll"}))
       ->capture_default_str();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& problem) {
     return {.chosen = {}, .exit_code = app.exit(problem) == 0 ? 0 : 1};
   }
-  chosen.insist_on_uring = engine == "uring";
   return {.chosen = chosen, .exit_code = 0};
 }
 

@@ -15,7 +15,7 @@ struct options {
   unsigned connections_max = 0;  // 0: as many as there are descriptors for
   bool hidden = false;
   bool log = false;
-  bool insist_on_uring = false;
+  std::string engine = "auto";  // or "uring", "epoll": insists
 };
 
 struct parsed_options {

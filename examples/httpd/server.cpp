@@ -151,7 +151,8 @@ int serve(const options& chosen) {
               .cpus = cpu_count,
               .connections_per_cpu = connection_places(chosen.connections_max, cpu_count)};
   run_options how{.cpus = cpus, .stop_on_signals = true, .grace = stop_grace};
-  if (chosen.insist_on_uring) how.engine = engine_choice::uring;
+  if (chosen.engine == "uring") how.engine = engine_choice::uring;
+  if (chosen.engine == "epoll") how.engine = engine_choice::epoll;
   return run(how, [&all] { return serve_on_this_cpu(all); });
 }
 
