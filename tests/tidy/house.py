@@ -66,6 +66,7 @@ TESTED_ELSEWHERE = {
     "kevent_sys/timer_events": ("tests/kevent_sys/conformance/timer_test.cpp", CALLS),
     "kevent_sys/uring_buffers": ("tests/kevent_sys/engine_buffers_test.cpp", "as every engine does it"),
     "kevent_sys/uring_requests": ("tests/kevent_sys/engine_requests_test.cpp", "as every engine does it"),
+    "kevent_sys/uring_trial": ("tests/kevent_sys/probe_test.cpp", "private; a probe is what it finds"),
     "runtime/unhandled": ("tests/runtime/spawn_test.cpp", "private; its death tests see what it prints"),
 }
 
