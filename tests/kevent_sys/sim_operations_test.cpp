@@ -375,6 +375,22 @@ TEST_CASE("C2: sim faults: a late cancel answers ECANCELED in the end") {
   }
 }
 
+TEST_CASE(
+    "C2: sim faults: a multishot that is cancelled while its answer is late gives that, then ECANCELED") {
+  sim_queue s({.seed = 9, .faults = {.late_answers = 1000}});
+  const auto [a, b] = s.world.stream_pair();
+  recorded op({.code = opcode::receive, .multishot = true, .fd = b});
+  s.q.submit(op);
+  s.turn();
+  CHECK(s.send(a, "late") == 4);
+  s.q.cancel(op);
+  s.run_for(3 * sim_ms);
+  REQUIRE(op.answers.size() == 2);
+  CHECK(op.answers[0].more());
+  CHECK(s.leased(op.answers[0]) == "late");
+  CHECK(op.value() == -ECANCELED);
+}
+
 TEST_CASE("C6: sim faults: what hangs is moved by a cancel, or by the end of the faults") {
   sim_queue s({.faults = {.hangs = 1000}});
   const auto [a, b] = s.world.stream_pair();
