@@ -215,7 +215,10 @@ class traffic {
         accept_(*this, {.code = opcode::accept, .multishot = true, .fd = listener_}),
         close_(*this, {.code = opcode::close, .fd = listener_}) {
     s_.q.submit(accept_);
-    for (int i = 0; i < clients; ++i) clients_.emplace_back(s_, message(), random_.hit(500));
+    for (int i = 0; i < clients; ++i) {
+      const bool polls = random_.hit(500);
+      clients_.emplace_back(s_, message(), polls);
+    }
   }
 
   outcome run() {
