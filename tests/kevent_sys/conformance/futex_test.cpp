@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kevent_sys/conformance/kevent_support.hpp"
+#include "support/in_child.hpp"
 
 using namespace keel::test;
 
@@ -179,6 +180,22 @@ TEST_CASE("FUTEX: a thread that changes the word and wakes is heard by a thread 
   CHECK(wake_one_waiter(&word));
   CHECK(sleeper.answer() == 1);
   CHECK(buffer.type == KEVENT_FUTEX);
+}
+
+// Linux 6.16 gives a process a futex table of its own with its second thread, and forgets to move there what
+// the ring waits for already.
+TEST_CASE("FUTEX: what a process registered before its first thread is woken after it, too") {
+  const child_end end = in_child([] {
+    word = 0;
+    const int queue = ::kevent_init(nullptr, 0, 0);
+    ukevent event = futex_event(&word, 0);
+    if (queue < 0 || ::kevent_ctl(queue, KEVENT_CTL_ADD, 1, &event) != 0) return 1;
+    std::thread([] {}).join();
+    if (!wake_one_waiter(&word)) return 2;
+    if (::kevent_get_events(queue, 1, 1, patience, &event, 0) != 1) return 3;
+    return ::kevent_close(queue) == 0 ? 0 : 4;
+  });
+  CHECK(end.exit_code == 0);
 }
 
 TEST_CASE("FUTEX: the end of the queue leaves no waiter behind") {

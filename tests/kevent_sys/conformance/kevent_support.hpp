@@ -173,10 +173,12 @@ class event_queue {
     events.resize(std::size_t(n));
     return events;
   }
-  // The next event.
+  // The next event; it wakes the call, and is not only found when the timeout makes the call look.
   ukevent next() const {
+    const stopwatch time;
     const std::vector<ukevent> events = get(1, 1, patience);
     REQUIRE(events.size() == 1);
+    CHECK(time.elapsed_ms() < 15'000);
     return events[0];
   }
   // Whether nothing comes, for a while.
