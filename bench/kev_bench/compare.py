@@ -56,11 +56,13 @@ def judge(kind, cost, system_calls):
     for (bar_kind, way), wanted in BARS.items():
         if bar_kind == kind and base and way in cost:
             reached = f" ({LIMIT}: {base / limit:.2f})" if limit else ""
-            yield f"{kind}: {way} than epoll-et{reached}", base / cost[way], wanted, base / cost[way] >= wanted
+            value = base / cost[way]
+            yield f"{kind}: {way} than epoll-et{reached}", value, wanted, value >= wanted
     for way in ("kevent-completion", "kevent-et"):
         if busy and way in cost:
             reached = f" ({LIMIT}: {busy / limit:.2f})" if limit else ""
-            yield f"{kind}: {way} than busy{reached}", busy / cost[way], BUSY_BAR, busy / cost[way] >= BUSY_BAR
+            value = busy / cost[way]
+            yield f"{kind}: {way} than busy{reached}", value, BUSY_BAR, value >= BUSY_BAR
     calls = system_calls.get("kevent-completion")
     if calls is not None:
         yield f"{kind}: system calls per event", calls, SYSTEM_CALLS_BAR, calls < SYSTEM_CALLS_BAR

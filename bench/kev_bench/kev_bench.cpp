@@ -11,8 +11,8 @@
 //
 // The last line is JSON. What holds still on a noisy machine is "reader_ns": CPU time of the reading thread
 // per event. "system_calls" are the reader's, per event: its own, and for kevent the engine's; null where
-// the library makes them out of sight (then: strace -c -f). Latencies are those of one byte in 64: from before
-// its write() until the reader has it. The first half second warms up.
+// the library makes them out of sight (then: strace -c -f). Latencies are those of one byte in 64, from
+// before its write() until the reader has it. The first half second warms up.
 
 #include "collector.hpp"
 
