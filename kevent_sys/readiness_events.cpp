@@ -128,10 +128,10 @@ int poll_event::check_kind(unsigned kind) noexcept {
   return 0;
 }
 
-// The kernel polls a ring once. While nobody has collected from it, a new poll would answer at once, for ever: so
-// it waits until this event is collected.
+// The kernel polls a ring once. While nobody has collected from it, a new poll would answer at once, for
+// ever: so it waits until this event is collected. Once the queue is closed, its number is somebody else's.
 void poll_event::listen_again() noexcept {
-  if (watches_queue_ && !one_shot()) change();
+  if (watches_queue_ && wanted() && !one_shot()) change();
 }
 
 std::uint32_t poll_event::poll_mask() const noexcept {

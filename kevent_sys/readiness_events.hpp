@@ -19,6 +19,7 @@ class readiness_event : public registration {
   void stop() noexcept override;
   bool busy() const noexcept override { return poll_.in_flight(); }
   bool tests_again() const noexcept override { return true; }
+  bool wanted() const noexcept { return wanted_; }
 
  private:
   struct polling : operation {

@@ -159,6 +159,20 @@ TEST_CASE("clarification, descriptors: closing a nested queue makes the outer re
   CHECK(outer.remove(event).ret_flags == done);
 }
 
+TEST_CASE("clarification, descriptors: who gets the number of a closed nested queue is not mistaken for it") {
+  event_queue inner;
+  const event_queue outer;
+  const int number = inner.fd();
+  REQUIRE(outer.add(poll_event(number, KEVENT_POLL_POLLIN)) == 0);
+  REQUIRE(inner.close() == 0);
+  CHECK((outer.next().ret_flags & KEVENT_RET_BROKEN) != 0);
+
+  const fd_pair ends = pipe_pair(O_NONBLOCK);
+  const keel::unique_fd heir(::fcntl(ends.ours.get(), F_DUPFD_CLOEXEC, number));
+  ends.put("x");
+  CHECK(outer.silent(20));
+}
+
 TEST_CASE("clarification, descriptors, W51: a queue hides one descriptor at most, closed by exec") {
   const fd_pair sockets = unix_pair();
   const fd_pair ends = pipe_pair(O_NONBLOCK);
