@@ -24,8 +24,8 @@ constexpr std::size_t bytes_max = 0x7ffff000;  // what one system call moves at 
 constexpr std::uint32_t message_flags = MSG_OOB | MSG_PEEK | MSG_DONTROUTE | MSG_TRUNC | MSG_DONTWAIT |
                                         MSG_EOR | MSG_WAITALL | MSG_CONFIRM | MSG_NOSIGNAL | MSG_MORE;
 
-// Around each call: the program's errno is not ours to change, and a thread that is cancelled inside would take
-// locks with it.
+// Around each call: the program's errno is not ours to change, and a thread that is cancelled inside would
+// take locks with it.
 class call_scope {
  public:
   call_scope() noexcept : errno_(errno) { ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state_); }

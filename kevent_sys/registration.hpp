@@ -83,6 +83,7 @@ class registration : public list_hook {
   registration* next_ = nullptr;  // in its bucket there
   std::uint32_t further_ = 0;     // events that wait behind the one in the ready list
   bool stopped_ = false;
+  bool check_counted_ = false;  // in the ready list, and checks_last() was true then
 };
 
 }  // namespace keel::kevent_sys

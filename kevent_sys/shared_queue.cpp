@@ -96,8 +96,19 @@ void shared_queue::set_ready(registration& r, const verdict& v) noexcept {
   r.asked_.ret_data[0] = v.data[0];
   r.asked_.ret_data[1] = v.data[1];
   if (r.linked() || r.stopped_) return;
-  ready_.push_back(r);
+  enlist(r);
   ++ready_count_;
+}
+
+void shared_queue::enlist(registration& r) noexcept {
+  ready_.push_back(r);
+  r.check_counted_ = r.checks_last();
+  checking_ += r.check_counted_ ? 1 : 0;
+}
+
+void shared_queue::unlist(registration& r) noexcept {
+  r.unlink();
+  checking_ -= r.check_counted_ ? 1 : 0;
 }
 
 void shared_queue::add_ready(registration& r, const verdict& v) noexcept {
@@ -111,7 +122,7 @@ void shared_queue::add_ready(registration& r, const verdict& v) noexcept {
 void shared_queue::take_back(registration& r) noexcept {
   r.asked_.ret_flags = 0;
   if (!r.linked()) return;
-  r.unlink();
+  unlist(r);
   ready_count_ -= 1 + r.further_;
   r.further_ = 0;
 }

@@ -151,6 +151,8 @@ class shared_queue {
   void hand_over() noexcept;
   void wake(waiter& w) noexcept;
   void check_last(std::uint32_t most) noexcept;
+  void enlist(registration& r) noexcept;
+  void unlist(registration& r) noexcept;
   int deliver(std::uint32_t most, ukevent* buffer) noexcept;
 
   std::mutex mutex_;
@@ -162,6 +164,7 @@ class shared_queue {
   registry hidden_;
   intrusive_list<registration> ready_;
   std::uint64_t ready_count_ = 0;
+  std::uint64_t checking_ = 0;  // registrations in the list that look again before they are delivered
   std::uint64_t promised_ = 0;  // of these, to waiters that were woken and have not looked yet
   intrusive_list<waiter> waiters_;
   bool leader_ = false;

@@ -113,7 +113,7 @@ void shared_queue::hand_over() noexcept {
 // Drops events of the first `most` that are not true any more, if their registrations want that.
 void shared_queue::check_last(std::uint32_t most) noexcept {
   constexpr std::uint32_t batch_max = 64;
-  registration* each = ready_.empty() ? nullptr : &ready_.front();
+  registration* each = checking_ == 0 ? nullptr : &ready_.front();
   while (each != nullptr && most > 0) {
     registration* looked_at[batch_max];
     pollfd polled[batch_max];
@@ -148,7 +148,9 @@ void shared_queue::check_last(std::uint32_t most) noexcept {
 int shared_queue::deliver(std::uint32_t most, ukevent* buffer) noexcept {
   int count = 0;
   while (most-- > 0 && ready_count_ != 0 && (buffer != nullptr || ring_.room() > 0)) {
-    registration& r = ready_.pop_front();
+    registration& r = ready_.front();
+    unlist(r);
+    if (!ready_.empty()) __builtin_prefetch(&ready_.front(), 1);
     --ready_count_;
     ukevent out = r.asked();
     r.delivered(out);
@@ -163,7 +165,7 @@ int shared_queue::deliver(std::uint32_t most, ukevent* buffer) noexcept {
       retire(r);
     } else if (r.further_ > 0) {
       --r.further_;
-      ready_.push_back(r);
+      enlist(r);
     } else {
       r.asked_.ret_flags = 0;
     }

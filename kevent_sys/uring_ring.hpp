@@ -56,6 +56,10 @@ class uring_ring {
 
   // The oldest completion, or null. It stays until seen().
   const io_uring_cqe* peek() noexcept;
+  // The one `n` behind it, or null.
+  const io_uring_cqe* peek_ahead(unsigned n) const noexcept {
+    return ready() > n ? &ring_.cq.cqes[(*ring_.cq.khead + n) & *ring_.cq.kring_mask] : nullptr;
+  }
   void seen() noexcept { io_uring_smp_store_release(ring_.cq.khead, *ring_.cq.khead + 1); }
   unsigned ready() const noexcept { return io_uring_cq_ready(&ring_); }
 
