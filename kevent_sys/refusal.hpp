@@ -14,8 +14,7 @@ int errno_of(std::error_code code) noexcept;
 const char* likely_cause(int error_number) noexcept;
 
 // What epoll costs against io_uring.
-inline constexpr const char* cost_of_epoll =
-    "costs 10 to 15 % more CPU time on sockets, and threads for files";
+inline constexpr const char* cost_of_epoll = "costs some 5 % more CPU time on sockets, and threads for files";
 
 // "io_uring_setup: Operation not permitted (1)". Texts that do not fit into `size` are cut.
 void print_refusal(char* text, std::size_t size, const failure& why) noexcept;
