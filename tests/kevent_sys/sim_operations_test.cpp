@@ -188,38 +188,36 @@ TEST_CASE("sim: a call runs at its time, inside poll(); a cancel takes back one 
   CHECK(runs == 1);
 }
 
-TEST_CASE("sim: sleep() moves the time to what comes next; ring() and the alarm end it, once") {
+TEST_CASE("sim: block() moves the time to what comes next; ring() and the alarm end it, once") {
   sim_queue s;
-  keel::kevent_sys::engine& sim = s.world.engine();
-  // Virtual: no thread is put to rest.
-  const auto doze = [&](std::uint64_t until_ns) { (sim.*(&keel::kevent_sys::engine::block))(until_ns); };
+  keel::kevent_sys::sim_engine& sim = s.world.engine();
   const std::uint64_t start = s.now();
-  doze(start + 5 * sim_ms);
+  sim.block(start + 5 * sim_ms);
   CHECK(s.now() == start + 5 * sim_ms);
   sim.ring();
-  doze(never);
+  sim.block(never);
   CHECK(s.now() == start + 5 * sim_ms);
   s.turn();
 
   sim.set_alarm(start + 7 * sim_ms);
-  doze(never);
+  sim.block(never);
   CHECK(s.now() == start + 7 * sim_ms);
-  doze(start + 9 * sim_ms);
+  sim.block(start + 9 * sim_ms);
   CHECK(s.now() == start + 7 * sim_ms);
   s.turn();
-  doze(start + 9 * sim_ms);
+  sim.block(start + 9 * sim_ms);
   CHECK(s.now() == start + 9 * sim_ms);
 
   const auto [a, b] = s.world.stream_pair({.latency_ns = 3 * sim_ms});
   recorded op({.code = opcode::poll, .fd = b, .flags = POLLIN});
   s.q.submit(op);
   CHECK(s.send(a, "x") == 1);
-  doze(never);
+  sim.block(never);
   CHECK(s.now() == start + 12 * sim_ms);
   CHECK(op.in_flight());
   s.turn();
   CHECK(op.ended());
-  CHECK_DEATH(doze(never), "nothing will ever happen");
+  CHECK_DEATH(sim.block(never), "nothing will ever happen");
 }
 
 TEST_CASE("sim: a wait for an object that gives nothing aborts, and says so with the seed") {
