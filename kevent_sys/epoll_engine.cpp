@@ -150,8 +150,6 @@ std::uint64_t epoll_engine::time_left(std::uint64_t deadline_ns) noexcept {
 }
 
 int epoll_engine::look(std::span<epoll_event> events, std::uint64_t timeout_ns) noexcept {
-  ++counters_.enters;
-  if (timeout_ns != 0) ++counters_.waits;
   const int n = set_.wait(events.data(), static_cast<int>(events.size()), timeout_ns);
   KEEL_ASSERT(n >= 0 || n == -EINTR, "epoll_wait refuses this queue: was its descriptor closed?");
   return n;
@@ -169,6 +167,8 @@ int epoll_engine::spin(std::span<epoll_event> events, std::uint64_t timeout_ns) 
     spun_ns = do_now_ns() - start;
   } while (n == 0 && spun_ns < limit_ns);
   counters_.spun_ns += spun_ns;
+  // Looks that saw nothing are counted as time.
+  if (n != 0) ++counters_.enters;
   if (n > 0) ++counters_.spins;
   // An answer after the limit came while somebody else had this CPU: whoever spins there is in the way.
   if (n > 0 && spun_ns <= limit_ns) {
@@ -186,6 +186,8 @@ void epoll_engine::collect(std::uint64_t deadline_ns) noexcept {
   if (n == 0) {
     // The spin may have come to the deadline.
     if (options_.spin_ns != 0 && timeout_ns != 0) timeout_ns = time_left(deadline_ns);
+    ++counters_.enters;
+    if (timeout_ns != 0) ++counters_.waits;
     n = look(events, timeout_ns);
   }
   for (int i = 0; i < n; ++i) {
