@@ -135,6 +135,8 @@ class engine {
     sink_.publish(op, a);
   }
   static std::uint8_t& step(operation& op) noexcept { return op.step_; }
+  static bool on_thread(const operation& op) noexcept { return op.on_thread_; }
+  static void set_on_thread(operation& op, bool is) noexcept { op.on_thread_ = is; }
 
   event_sink& sink_;
   buffer_pool* pool_ = nullptr;  // made and detached by the derived engine

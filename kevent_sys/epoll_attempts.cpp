@@ -41,12 +41,12 @@ bool epoll_engine::attempt(operation& op) noexcept {
     case opcode::read: return attempt_read(op);
     case opcode::write: return attempt_write(op);
     case opcode::close: close_descriptor(op); return false;
-    case opcode::open: run_blocking(op); return false;
+    case opcode::open: hand_to_pool(op); return false;
     case opcode::futex: wait_for_word(op); return false;
-    case opcode::call: finish(op, -ENOSYS); return false;
+    case opcode::call:
     case opcode::timer: break;
   }
-  KEEL_ASSERT(false, "timers belong to the queue");
+  KEEL_ASSERT(false, "timers belong to the queue, and calls to the pool");
   return false;
 }
 
@@ -149,6 +149,11 @@ void epoll_engine::unpark() noexcept {
 bool epoll_engine::attempt_sendfile(operation& op) noexcept {
   const request& asked = op.asked;
   const auto bytes = static_cast<std::uint32_t>(std::min<std::uint64_t>(asked.count, transfer_slice));
+  if (step(op) == step_start && !in_page_cache(asked.file_fd, asked.offset, bytes)) {
+    hand_to_pool(op);
+    return false;
+  }
+  step(op) = step_begun;
   return ended_unless_blocked(op, send_slice(asked.fd, asked.file_fd, asked.offset, bytes));
 }
 
@@ -158,7 +163,7 @@ bool epoll_engine::attempt_read(operation& op) noexcept {
     if (value != -EAGAIN) {
       finish(op, value);
     } else {
-      run_blocking(op);
+      hand_to_pool(op);
     }
     return false;
   }
@@ -168,19 +173,43 @@ bool epoll_engine::attempt_read(operation& op) noexcept {
 
 bool epoll_engine::attempt_write(operation& op) noexcept {
   if (step(op) == step_start && is_file(op.asked.fd)) {
-    run_blocking(op);
+    hand_to_pool(op);
     return false;
   }
   step(op) = step_begun;
   return ended_unless_blocked(op, write_stream_now(op.asked));
 }
 
-void epoll_engine::run_blocking(operation& op) noexcept {
+void epoll_engine::hand_to_pool(operation& op) noexcept {
+  set_on_thread(op, true);
+  calls_->submit(op);
+}
+
+// On a thread of the pool.
+std::int32_t epoll_engine::perform(operation& op) noexcept {
   switch (op.asked.code) {
-    case opcode::open: finish(op, open_file(op.asked)); return;
-    case opcode::read: finish(op, read_file(op.asked)); return;
-    case opcode::write: finish(op, write_file(op.asked)); return;
-    default: KEEL_ASSERT(false, "no request that blocks");
+    case opcode::call: return engine_calls::call(op);
+    case opcode::open: return open_file(op.asked);
+    case opcode::read: return read_file(op.asked);
+    case opcode::write: return write_file(op.asked);
+    case opcode::sendfile: return warm_up(op.asked, transfer_slice);
+    default: break;
+  }
+  KEEL_ASSERT(false, "no request that blocks");
+  return -EINVAL;
+}
+
+void epoll_engine::came_from_pool(operation& op, int value) noexcept {
+  set_on_thread(op, false);
+  // No thread can be had: it is better done here than not at all.
+  if (value == -EAGAIN && op.asked.code != opcode::call) value = perform(op);
+  if (op.asked.code != opcode::sendfile || value < 0) {
+    finish(op, value);
+  } else if (op.canceling()) {
+    finish(op, -ECANCELED);
+  } else {
+    step(op) = step_begun;
+    ready_.push_back(op);
   }
 }
 
@@ -192,6 +221,7 @@ void epoll_engine::wait_for_word(operation& op) noexcept {
 
 // What other threads have answered.
 void epoll_engine::collect_answers() noexcept {
+  calls_->collect([this](operation& op, int value) { came_from_pool(op, value); });
   if (futexes_) futexes_->collect([this](operation& op) { finish(op, 0); });
 }
 

@@ -27,13 +27,16 @@ timespec time_of(std::uint64_t ns) noexcept {
 }  // namespace
 
 epoll_engine::epoll_engine(event_sink& sink, const engine_options& options) noexcept
-    : engine(sink), options_(options) {}
+    : engine(sink), options_(options) {
+  calls_.emplace(options.pool, &ring_bell, this, &perform);
+}
 
 epoll_engine::~epoll_engine() {
   KEEL_ASSERT(in_flight() == 0, "an engine was destroyed with operations in flight");
-  futexes_.reset();  // its thread may still ring the bell
+  // Their threads may still ring the bell.
+  futexes_.reset();
+  calls_.reset();
   if (pool_ != nullptr) pool_->detach();
-  delete[] scratch_;
 }
 
 result<void> epoll_engine::open() noexcept {
@@ -71,11 +74,20 @@ void epoll_engine::bind_to_this_thread() noexcept {
 }
 
 void epoll_engine::do_submit(operation& op) noexcept {
-  ready_.push_back(op);
+  // A function begins at once; whatever asks the kernel waits for the turn.
+  if (op.asked.code == opcode::call) {
+    hand_to_pool(op);
+  } else {
+    ready_.push_back(op);
+  }
 }
 
 void epoll_engine::do_cancel(operation& op) noexcept {
-  if (!op.linked()) {
+  if (on_thread(op)) {
+    // What has begun is waited for.
+    if (!calls_->take_back(op)) return;
+    set_on_thread(op, false);
+  } else if (!op.linked()) {
     // With the thread that waits for futexes; what it has woken already was not cancelled.
     KEEL_ASSERT(op.asked.code == opcode::futex && futexes_);
     if (!futexes_->remove(op)) return;

@@ -4,6 +4,7 @@
 #include <keel/kevent_sys/engine.hpp>
 
 #include "adaptive_spin.hpp"
+#include "engine_calls.hpp"
 #include "epoll_descriptors.hpp"
 #include "futex_waits.hpp"
 
@@ -20,7 +21,9 @@ namespace keel::kevent_sys {
 // One hidden descriptor besides the epoll's, the bell by which other threads end a sleep: an eventfd, or for
 // a queue that several threads share a timerfd, which is the alarm, too.
 //
-// INVARIANT: an operation in flight is in exactly one list.
+// What may wait for a disk, or for whom it likes, is done by a thread of the blocking pool.
+//
+// INVARIANT: an operation in flight is in exactly one list, or on a thread.
 // INVARIANT: what repeats, or carries a buffer, is published only when the sink has room for it.
 class epoll_engine final : public engine {
  public:
@@ -71,7 +74,9 @@ class epoll_engine final : public engine {
   bool attempt_read(operation& op) noexcept;
   bool attempt_write(operation& op) noexcept;
   bool ended_unless_blocked(operation& op, int value) noexcept;
-  void run_blocking(operation& op) noexcept;
+  void hand_to_pool(operation& op) noexcept;
+  void came_from_pool(operation& op, int value) noexcept;
+  static std::int32_t perform(operation& op) noexcept;
   void close_descriptor(operation& op) noexcept;
   void wait_for_word(operation& op) noexcept;
   void collect_answers() noexcept;
@@ -99,7 +104,6 @@ class epoll_engine final : public engine {
   intrusive_list<operation> wakes_;     // opcode::wake
   intrusive_list<operation> orphans_;   // closed under them: only a cancel ends these
   intrusive_list<operation> retrying_;  // connects to a peer whose backlog is full
-  std::byte* scratch_ = nullptr;        // what warm-up reads write into; nobody looks at it
   std::uint64_t retry_ns_ = never;      // when `retrying_` is tried again
   std::uint64_t alarm_ns_ = never;
   bool ringing_ = false;          // fd() is readable until the next poll()
@@ -111,6 +115,7 @@ class epoll_engine final : public engine {
   std::atomic<bool> wake_wanted_{false};  // a wake() that no poll() has seen yet
   std::atomic<bool> bell_rung_{false};    // shared: another thread has set the timer to ring at once
   std::optional<futex_waits> futexes_;    // since the first opcode::futex
+  std::optional<engine_calls> calls_;     // until the end is near
 };
 
 // Errors: what the kernel said, out of descriptors or memory.

@@ -193,6 +193,20 @@ int write_file(const request& asked) noexcept {
   return value;
 }
 
+int warm_up(const request& asked, std::uint32_t bytes_max) noexcept {
+  char nobody_looks[16384];
+  const auto bytes = static_cast<std::uint32_t>(std::min<std::uint64_t>(asked.count, bytes_max));
+  for (std::uint32_t done = 0; done < bytes;) {
+    const std::size_t size = std::min<std::size_t>(sizeof nobody_looks, bytes - done);
+    const auto at = static_cast<off_t>(asked.offset + done);
+    const int value = answer_of([&] { return ::pread(asked.file_fd, nobody_looks, size, at); });
+    if (value < 0) return value;
+    if (value == 0) break;
+    done += static_cast<std::uint32_t>(value);
+  }
+  return 0;
+}
+
 // Not repeated: the descriptor is gone whatever close(2) says.
 int close_file(const request& asked) noexcept {
   return ::close(asked.fd) == 0 ? 0 : -errno;

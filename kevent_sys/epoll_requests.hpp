@@ -41,5 +41,7 @@ int open_file(const request& asked) noexcept;
 int read_file(const request& asked) noexcept;
 int write_file(const request& asked) noexcept;
 int close_file(const request& asked) noexcept;
+// Brings what opcode::sendfile asks for into the page cache, at most `bytes_max`.
+int warm_up(const request& asked, std::uint32_t bytes_max) noexcept;
 
 }  // namespace keel::kevent_sys

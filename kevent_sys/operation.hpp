@@ -112,8 +112,9 @@ class operation : public list_hook {
   std::uint32_t slot_ = 0;        // the ring's slot of the last event, for withdraw()
   state state_ = state::idle;
   std::uint8_t step_ = 0;  // engines: where an operation of several steps stands
-  bool canceling_ = false;
-  bool in_ring_ = false;  // `slot_` holds an event that is not consumed yet
+  bool canceling_ : 1 = false;
+  bool in_ring_ : 1 = false;    // `slot_` holds an event that is not consumed yet
+  bool on_thread_ : 1 = false;  // a blocking pool has it: neither its links nor its step are the engine's
 };
 
 }  // namespace keel::kevent_sys

@@ -30,6 +30,7 @@ using keel::kevent_sys::queue_options;
 using keel::kevent_sys::timer;
 using keel::test::gate;
 using keel::test::missing;
+using keel::test::on_epoll;
 using keel::test::on_uring;
 using keel::test::recorded;
 using keel::test::turn_until;
@@ -58,7 +59,7 @@ blocking_call count_in(std::atomic<int>& counter) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("call: it answers what the function returned, and ends the sleep of its queue", Engine,
-                   on_uring) {
+                   on_uring, on_epoll) {
   if (missing<Engine>()) return;
   queue q(Engine::options());
   std::atomic<int> counter{0};
@@ -77,8 +78,8 @@ TEST_CASE_TEMPLATE("call: it answers what the function returned, and ends the sl
   CHECK(q.idle());
 }
 
-TEST_CASE_TEMPLATE("call: while one blocks, timers fire and other operations are answered", Engine,
-                   on_uring) {
+TEST_CASE_TEMPLATE("call: while one blocks, timers fire and other operations are answered", Engine, on_uring,
+                   on_epoll) {
   if (missing<Engine>()) return;
   queue q(Engine::options());
   gate closed_gate;
@@ -99,7 +100,7 @@ TEST_CASE_TEMPLATE("call: while one blocks, timers fire and other operations are
 }
 
 TEST_CASE_TEMPLATE("C: call: a cancel takes back what has not begun, and waits for what runs", Engine,
-                   on_uring) {
+                   on_uring, on_epoll) {
   if (missing<Engine>()) return;
   blocking_pool pool({.threads_max = 1});
   queue q(sharing<Engine>(pool));
@@ -124,7 +125,7 @@ TEST_CASE_TEMPLATE("C: call: a cancel takes back what has not begun, and waits f
 }
 
 TEST_CASE_TEMPLATE("call: what the pool refuses answers EAGAIN, in the next turn and not inside submit",
-                   Engine, on_uring) {
+                   Engine, on_uring, on_epoll) {
   if (missing<Engine>()) return;
   blocking_pool pool({.threads_max = 1, .queue_max = 1});
   queue q(sharing<Engine>(pool));
@@ -146,7 +147,7 @@ TEST_CASE_TEMPLATE("call: what the pool refuses answers EAGAIN, in the next turn
 }
 
 TEST_CASE_TEMPLATE("call: queues on several threads share a pool, and each gets the answers of its own calls",
-                   Engine, on_uring) {
+                   Engine, on_uring, on_epoll) {
   if (missing<Engine>()) return;
   blocking_pool pool({.threads_max = 3});
   constexpr int queues = 3;
@@ -181,7 +182,7 @@ TEST_CASE_TEMPLATE("call: queues on several threads share a pool, and each gets 
 
 TEST_CASE_TEMPLATE(
     "call: a queue of several threads gets the answer, though the thread that asked has exited", Engine,
-    on_uring) {
+    on_uring, on_epoll) {
   if (missing<Engine>()) return;
   event_sink sink(64);
   auto made = keel::kevent_sys::make_engine(sink, {.choice = Engine::choice, .buffers = 0, .shared = true});

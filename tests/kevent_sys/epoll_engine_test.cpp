@@ -4,8 +4,11 @@
 #include <doctest/doctest.h>
 #include <keel/kevent_sys/queue.hpp>
 
+#include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <array>
@@ -22,8 +25,10 @@
 #include "support/death_test.hpp"
 #include "support/descriptors.hpp"
 #include "support/fd_pairs.hpp"
+#include "support/in_child.hpp"
 #include "support/recorded_operation.hpp"
 #include "support/seed.hpp"
+#include "support/skip.hpp"
 #include "support/temporary_folder.hpp"
 
 using keel::unique_fd;
@@ -343,6 +348,47 @@ TEST_CASE("epoll: a poll of a regular file answers at once, even a multishot, an
     CHECK(answer_of(q, op) == (POLLIN | POLLOUT));
     CHECK(op.answers.size() == 1);
   }
+}
+
+// io_uring tries it without waiting first, and gets the descriptor at once.
+TEST_CASE("epoll: an open that waits for a peer does not hold up the queue") {
+  epoll_queue q;
+  const keel::test::temporary_folder folder;
+  const std::string path = folder / "fifo";
+  REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+  recorded reader({.code = opcode::open, .flags = O_RDONLY, .data = path.c_str()});
+  q.submit(reader);
+  CHECK(answer_of(q, {.code = opcode::nop}) == 0);
+  q.cancel(reader);  // the thread has begun, or it has not: either is an end
+  unique_fd writer;
+  while (!writer && reader.in_flight()) {
+    writer.reset(::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+    q.turn();
+  }
+  REQUIRE(turn_until(q, [&] { return reader.ended(); }));
+  const unique_fd opened(reader.value() >= 0 ? reader.value() : -1);
+  CHECK((opened || reader.value() == -ECANCELED));
+}
+
+TEST_CASE("I8: epoll: where no thread can be had, files are read and written all the same") {
+  const keel::test::temporary_folder folder;
+  const std::string path = folder.write("file", "contents");
+  REQUIRE(::chmod((folder / "").c_str(), 0755) == 0);
+  REQUIRE(::chmod(path.c_str(), 0644) == 0);
+  const auto child = keel::test::in_child([&] {
+    epoll_queue q;
+    answer_of(q, {.code = opcode::nop});
+    const rlimit none{0, 0};
+    if (::setrlimit(RLIMIT_NPROC, &none) != 0 || ::setuid(65534) != 0) return 77;
+    const int fd = answer_of(q, {.code = opcode::open, .flags = O_RDONLY, .data = path.c_str()});
+    if (fd < 0) return -fd;
+    std::array<char, 16> buffer{};
+    const int n =
+        answer_of(q, {.code = opcode::read, .fd = fd, .size_bytes = 16, .data = buffer.data(), .offset = 0});
+    return n == 8 ? 0 : 1;
+  });
+  if (child.exit_code == 77) return keel::test::skip("this process may not become another user");
+  CHECK(child.exit_code == 0);
 }
 
 TEST_CASE("epoll: connecting to a full AF_UNIX listener succeeds when that has room again") {
