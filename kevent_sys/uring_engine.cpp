@@ -203,8 +203,8 @@ void uring_engine::do_poll(std::uint64_t deadline_ns) noexcept {
   }
   if (ring_.overflowed()) ++counters_.overflows;
   reap();
-  // Nobody turns a shared engine until something completes.
-  while (options_.shared && !transfers_.empty() && sink_.room() > 0) {
+  // Nobody turns a shared engine until something completes: what these completions led to goes out now.
+  while (options_.shared && sink_.room() > 0 && (!transfers_.empty() || ring_.unsubmitted() != 0)) {
     run_transfers();
     if (ring_.unsubmitted() != 0) enter(0, 0);
     reap();
