@@ -42,8 +42,9 @@ shared_queue::~shared_queue() {
   while (!ready_.empty()) retire(ready_.front());
   if (engine_ == nullptr) return;
   collect();
-  while (engine_->in_flight() != 0) {
-    engine_->block(never);
+  // The last look may have published more than its rounds consumed.
+  while (engine_->in_flight() != 0 || !sink_.empty()) {
+    if (sink_.empty()) engine_->block(never);
     collect();
   }
   KEEL_ASSERT(wheel_.empty());

@@ -206,6 +206,20 @@ def test_end_under_load(check, binary, folder):
                 thread.join()
 
 
+def test_end_with_many(check, binary, folder):
+    """More requests on their way than a queue has room for events."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for _ in range(3):
+        with Server(binary, folder) as server, contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(server.connect(60)) for _ in range(min(3000, hard // 3))]
+            for client in clients:
+                client.sendall(request_for("/small.txt") * 20)
+            server.signal()
+            check.equal("httpd: exit code with many on their way", server.exit_code(20), 0)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def run_all(check, binary):
     with tempfile.TemporaryDirectory(prefix="keel_kev_httpd_") as parent:
         folder = os.path.join(parent, "site")
@@ -219,5 +233,5 @@ def run_all(check, binary):
             server.signal()
             check.equal("httpd: exit code", server.exit_code(10), 0)
             check.equal("httpd: nothing on standard error", server.process.stderr.read(), b"")
-        for test in (test_idle, test_many, test_end_under_load):
+        for test in (test_idle, test_many, test_end_under_load, test_end_with_many):
             test(check, binary, folder)
