@@ -4,10 +4,10 @@
 //   kev_registrations [--kind user|socket] [--rounds 5]
 //
 // For 100, 1,000, 10,000 and 100,000 registrations: of KEVENT_UNOTIFY ("user"), or of one socket under
-// different id.raw[1] ("socket"). Adds them in arrays of 256, fires one in a hundred with KEVENT_CTL_READY (16
-// in a call, and not fewer), collects those, removes all. One JSON line each: nanoseconds of CPU time, medians
-// of the rounds, and bytes as mallinfo2() sees them. "flat" is the cost of an event over its cost among the
-// fewest. Bars: add_ns <= 1500, bytes <= 256.
+// different id.raw[1] ("socket"). Adds them in arrays of 256, fires one in a hundred with KEVENT_CTL_READY,
+// 16 in a call and not fewer, collects those, removes all. One JSON line each: nanoseconds of CPU time,
+// medians of the rounds, and bytes as mallinfo2() sees them. "flat" is the cost of an event over its cost
+// among the fewest. Bars: add_ns <= 1500, bytes <= 256.
 
 #include <keel/kevent_sys/kevent.h>
 
