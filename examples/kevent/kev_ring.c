@@ -5,13 +5,14 @@
 // Each line is one event: the ring's index where it stood, how often the ring had wrapped then, the consumer
 // who took it, the timer, and ret_data[0]: when it expired, in milliseconds. It ends after EVENTS lines.
 //
-// Consumers share one counter. Who moves it on by one, with compare-and-swap, has the entry that he copied
-// before: as long as nobody has taken an entry, nobody can have freed it.
+// Consumers share one index. Who moves it on by one, with compare-and-swap, has the entry before it; entries
+// are given free in the order in which they were taken, when they have been copied.
 
 #define _GNU_SOURCE
 #include <keel/kevent_sys/kevent.h>
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,8 @@ static unsigned long events = 12;
 
 // They run on for ever; modulo `entries` they are indices.
 static atomic_ulong produced;  // moved into the ring
-static atomic_ulong taken;     // copied out of it
+static atomic_ulong taken;     // by a consumer
+static atomic_ulong copied;    // out of it
 static unsigned long committed;
 static pthread_mutex_t commit_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -35,11 +37,11 @@ static int check(int result, const char* call) {
   exit(1);
 }
 
-// Frees what was taken, one thread after the other: a late commit with an older index would look like one
+// Frees what was copied, one thread after the other: a late commit with an older index would look like one
 // that has gone once around. A commit up to where the last one ended frees nothing: a full ring takes two.
 static void commit(void) {
   pthread_mutex_lock(&commit_lock);
-  const unsigned long end = atomic_load(&taken);
+  const unsigned long end = atomic_load(&copied);
   if (end - committed == entries) {
     check(kevent_commit(queue, (unsigned)((end - 1) % entries), ring->ring_over), "kevent_commit");
   }
@@ -66,8 +68,10 @@ static void* consume(void* number) {
       atomic_fetch_add(&produced, (unsigned long)moved);
       continue;
     }
-    const struct ukevent event = ring->event[mine % entries];
     if (!atomic_compare_exchange_weak(&taken, &mine, mine + 1)) continue;
+    const struct ukevent event = ring->event[mine % entries];
+    while (atomic_load(&copied) != mine) sched_yield();
+    atomic_store(&copied, mine + 1);
     printf("index %lu over %lu consumer %ld: timer %u ms, ret_data %u\n", mine % entries, mine / entries,
            (long)number, event.id.raw[0] * 1000 + event.id.raw[1] / 1000000, event.ret_data[0]);
   }
