@@ -161,6 +161,7 @@ TEST_CASE("C10: what a thread submits while another sleeps in the queue outlives
   watched.put("x");
   received.put("data");
   CHECK(sleeper.answer() == 2);
+  CHECK(sleeper.returned_after_ms() < 15'000);
   CHECK(buffer[0].ret_flags == done);
   CHECK(buffer[1].ret_flags == done);
 }
