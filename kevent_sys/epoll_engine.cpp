@@ -227,6 +227,8 @@ void epoll_engine::heard_bell() noexcept {
   if (options_.shared) {
     bell_rung_.store(false, std::memory_order_seq_cst);
     if (alarm_ns_ <= do_now_ns()) alarm_ns_ = never;
+    // Whoever rang has overwritten the timer.
+    if (std::min(alarm_ns_, retry_ns_) != never) arm_timer();
   }
   // Buffers that came home, and answers of other threads, ring it too.
   if (wake_wanted_.exchange(false, std::memory_order_seq_cst)) tell_woken();
