@@ -59,7 +59,7 @@ inode_watch* inode_watch::join(shared_queue& home, int& error) noexcept {
 }
 
 void inode_watch::activity() noexcept {
-  inode_table::read_all();
+  inode_table::read_all(home());
   for (inode_event::queue_place* each = places_.empty() ? nullptr : &places_.front(); each != nullptr;
        each = places_.next(*each)) {
     inode_event& event = each->owner;

@@ -72,26 +72,33 @@ void set_wishes(inode_event::place& p) noexcept {
   p.wakeup_all = p.owner.has(KEVENT_REQ_WAKEUP_ALL);
 }
 
+void tell(inode_event::place& p, const shared_queue& reader) noexcept {
+  // It is alive: its place leaves under the table's lock.
+  if (&p.owner.home() != &reader) p.owner.home().nudge();
+}
+
 // One of those that share the events, and everybody who does not want to.
-void note(watched_inode& inode, std::uint32_t happened) noexcept {
+void note(watched_inode& inode, std::uint32_t happened, const shared_queue& reader) noexcept {
   bool shared = false;
   for (inode_event::place* each = inode.places.empty() ? nullptr : &inode.places.front(); each != nullptr;
        each = inode.places.next(*each)) {
     if ((each->wanted & happened) == 0) continue;
     if (!each->wakeup_all && std::exchange(shared, true)) continue;
     each->happened |= happened;
+    tell(*each, reader);
   }
 }
 
-void note_death(watched_inode& inode) noexcept {
+void note_death(watched_inode& inode, const shared_queue& reader) noexcept {
   for (inode_event::place* each = inode.places.empty() ? nullptr : &inode.places.front(); each != nullptr;
        each = inode.places.next(*each)) {
     each->died = true;
+    tell(*each, reader);
   }
 }
 
 // Something was removed from the directory `wd`: perhaps one that is watched.
-void look_for_dead_children(int wd) noexcept {
+void look_for_dead_children(int wd, const shared_queue& reader) noexcept {
   for (watched_inode* each = all.inodes->empty() ? nullptr : &all.inodes->front(); each != nullptr;
        each = all.inodes->next(*each)) {
     if (each->parent_wd != wd || each->places.empty()) continue;
@@ -99,29 +106,29 @@ void look_for_dead_children(int wd) noexcept {
     const int fd = static_cast<int>(each->places.front().owner.asked().id.raw[0]);
     // A descriptor that was closed or reused says nothing; then inotify itself tells of the end.
     if (::fstat(fd, &status) != 0 || status.st_dev != each->device || status.st_ino != each->number) continue;
-    if (status.st_nlink == 0) note_death(*each);
+    if (status.st_nlink == 0) note_death(*each, reader);
   }
 }
 
-void note_overflow() noexcept {
+void note_overflow(const shared_queue& reader) noexcept {
   for (watched_inode* each = all.inodes->empty() ? nullptr : &all.inodes->front(); each != nullptr;
        each = all.inodes->next(*each)) {
-    note(*each, KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE);
+    note(*each, KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE, reader);
   }
 }
 
-void dispatch(const inotify_event& event) noexcept {
+void dispatch(const inotify_event& event, const shared_queue& reader) noexcept {
   if ((event.mask & IN_Q_OVERFLOW) != 0) {
     // Some events are lost: whoever watches has to look.
-    note_overflow();
+    note_overflow(reader);
     return;
   }
-  if ((event.mask & (IN_DELETE | IN_MOVED_FROM)) != 0) look_for_dead_children(event.wd);
+  if ((event.mask & (IN_DELETE | IN_MOVED_FROM)) != 0) look_for_dead_children(event.wd, reader);
   watched_inode* inode = find(event.wd);
   if (inode == nullptr) return;
-  if ((event.mask & (IN_CREATE | IN_MOVED_TO)) != 0) note(*inode, KEVENT_INODE_CREATE);
-  if ((event.mask & (IN_DELETE | IN_MOVED_FROM)) != 0) note(*inode, KEVENT_INODE_REMOVE);
-  if ((event.mask & (IN_DELETE_SELF | IN_UNMOUNT)) != 0) note_death(*inode);
+  if ((event.mask & (IN_CREATE | IN_MOVED_TO)) != 0) note(*inode, KEVENT_INODE_CREATE, reader);
+  if ((event.mask & (IN_DELETE | IN_MOVED_FROM)) != 0) note(*inode, KEVENT_INODE_REMOVE, reader);
+  if ((event.mask & (IN_DELETE_SELF | IN_UNMOUNT)) != 0) note_death(*inode, reader);
   if ((event.mask & IN_IGNORED) != 0) inode->wd = -1;
 }
 
@@ -191,7 +198,7 @@ void remove(inode_event::place& p) noexcept {
   if (inode != nullptr && inode->places.empty()) drop(*inode);
 }
 
-void read_all() noexcept {
+void read_all(const shared_queue& reader) noexcept {
   const std::lock_guard lock(all.mutex);
   alignas(inotify_event) char buffer[4096];
   for (;;) {
@@ -200,7 +207,7 @@ void read_all() noexcept {
     if (n <= 0) return;
     for (const char* at = buffer; at < buffer + n;) {
       const auto& event = *reinterpret_cast<const inotify_event*>(at);
-      dispatch(event);
+      dispatch(event, reader);
       at += sizeof event + event.len;
     }
   }

@@ -16,8 +16,9 @@ int add(inode_event::place& p, int fd) noexcept;
 void update(inode_event::place& p) noexcept;
 void remove(inode_event::place& p) noexcept;
 
-// Reads what inotify has to say, and notes it in every place that it concerns.
-void read_all() noexcept;
+// Reads what inotify has to say, and notes it in every place that it concerns. The queues of those are
+// nudged, but for the `reader`: the descriptor may tell only one that it was readable.
+void read_all(const shared_queue& reader) noexcept;
 
 // What was noted in `p`, which it forgets. False: nothing.
 struct news {

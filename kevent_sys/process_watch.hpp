@@ -21,6 +21,9 @@ class process_watch : public registration {
   // The last one that leaves ends it.
   void leave() noexcept;
 
+  // The process has news for the queue that the descriptor does not tell.
+  void look() noexcept { activity(); }
+
   void start() noexcept override { home().submit(poll_); }
   void stop() noexcept override;
   bool busy() const noexcept override { return poll_.in_flight(); }

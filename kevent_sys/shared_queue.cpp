@@ -1,5 +1,7 @@
 #include "shared_queue.hpp"
 
+#include "process_watch.hpp"
+
 #include <cerrno>
 #include <new>
 
@@ -63,11 +65,20 @@ void shared_queue::collect() noexcept {
     engine_->poll(0);
     const std::uint32_t events = sink_.waiting();
     while (sink_.waiting() > 0) sink_.consume_one();
+    hear_nudge();
     unfinished_ = unflushed_ || events == sink_.size();
   }
   if (unflushed_) engine_->poll(0);
   unflushed_ = false;
+  // Its wake may have been taken by the poll just now.
+  if (nudged_.load(std::memory_order_relaxed)) unfinished_ = true;
   if (!wheel_.empty()) fire_timers();
+}
+
+// Only after a poll(): it takes the wake that came with the nudge.
+void shared_queue::hear_nudge() noexcept {
+  if (!nudged_.load(std::memory_order_relaxed) || !nudged_.exchange(false)) return;
+  if (process_watch* watch = process_watch::of(*this, KEVENT_INODE)) watch->look();
 }
 
 void shared_queue::fire_timers() noexcept {
@@ -79,7 +90,7 @@ void shared_queue::fire_timers() noexcept {
 }
 
 void shared_queue::flush() noexcept {
-  if (unflushed_) collect();
+  if (unflushed_ || nudged_.load(std::memory_order_relaxed)) collect();
   // The rest is for the next look, which comes soon.
   if (unfinished_) engine_->ring();
   if (!wheel_.empty()) engine_->set_alarm(wheel_.next_ns());

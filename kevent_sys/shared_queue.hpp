@@ -82,6 +82,11 @@ class shared_queue {
     return answer;
   }
 
+  // Makes it look soon at what the process has for it besides its engine: what another queue has read, or
+  // left to it. Any thread, under any lock; calls of the queue take the locks of others, never the reverse.
+  void nudge() noexcept {
+    if (!nudged_.exchange(true)) engine_->wake();
+  }
   // Every thread that waits returns -EBADF.
   void close() noexcept;
   // The queue behind `fd` was closed: what polls it is broken.
@@ -129,6 +134,7 @@ class shared_queue {
 
   // shared_queue.cpp
   void collect() noexcept;
+  void hear_nudge() noexcept;
   void fire_timers() noexcept;
   void flush() noexcept;
   void settle() noexcept;
@@ -172,6 +178,7 @@ class shared_queue {
   bool unflushed_ = false;   // the engine has what it has not handed over
   bool unfinished_ = false;  // there was more to do than one call does
   bool closed_ = false;
+  std::atomic<bool> nudged_{false};
 };
 
 }  // namespace keel::kevent_sys

@@ -319,6 +319,8 @@ bool uring_engine::waits_by_poll(operation& op, const io_uring_cqe& cqe) noexcep
 }
 
 void uring_engine::do_wake() noexcept {
+  // A shared one needs none: whatever its queue waits for, the kernel tells each ring by itself.
+  if (options_.shared) return;
   const std::uint64_t one = 1;
   // A full counter has been ringing since long ago.
   [[maybe_unused]] const auto written = ::write(here_.wake_fd, &one, sizeof one);
