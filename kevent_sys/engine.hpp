@@ -48,6 +48,8 @@ struct engine_info {
   std::uint32_t entries = 0;           // after the ladder
   std::uint32_t setup_flags = 0;
   bool provided_buffers = false;
+  // Of several poll_exclusive polls on one object, one hears each activity, also while nobody sleeps.
+  bool exclusive_polls = false;
 };
 
 struct engine_counters {

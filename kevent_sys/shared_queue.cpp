@@ -1,6 +1,7 @@
 #include "shared_queue.hpp"
 
 #include "process_watch.hpp"
+#include "readiness_events.hpp"
 
 #include <cerrno>
 #include <new>
@@ -79,6 +80,7 @@ void shared_queue::collect() noexcept {
 void shared_queue::hear_nudge() noexcept {
   if (!nudged_.load(std::memory_order_relaxed) || !nudged_.exchange(false)) return;
   if (process_watch* watch = process_watch::of(*this, KEVENT_INODE)) watch->look();
+  readiness_event::take_over_all(*this);
 }
 
 void shared_queue::fire_timers() noexcept {

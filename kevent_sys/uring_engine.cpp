@@ -56,6 +56,7 @@ result<void> uring_engine::open() noexcept {
   if (!opened) return opened;
   if (auto probed = probe(); !probed) return probed;
   info_.name = "uring";
+  info_.exclusive_polls = true;
   info_.entries = ring_.entries();
   info_.setup_flags = ring_.setup_flags();
   // Threads that share a queue are woken by ring(), and receive into buffers of their own.

@@ -55,6 +55,7 @@ TESTED_ELSEWHERE = {
     "kevent_sys/futex_events": ("tests/kevent_sys/conformance/futex_test.cpp", CALLS),
     "kevent_sys/inode_events": ("tests/kevent_sys/conformance/inode_test.cpp", CALLS),
     "kevent_sys/inode_table": ("tests/kevent_sys/conformance/inode_test.cpp", CALLS),
+    "kevent_sys/listener_table": ("tests/kevent_sys/conformance/listener_test.cpp", CALLS),
     "kevent_sys/posix_timers": ("tests/kevent_sys/conformance/posix_timer_test.cpp", CALLS),
     "kevent_sys/process_events": ("tests/kevent_sys/conformance/process_test.cpp", CALLS),
     "kevent_sys/process_watch": ("tests/kevent_sys/conformance/inode_test.cpp", CALLS),
