@@ -137,6 +137,8 @@ class engine {
     sink_.publish(op, a);
   }
   static std::uint8_t& step(operation& op) noexcept { return op.step_; }
+  // Of an operation in flight: how far it has come.
+  static std::int32_t& progress(operation& op) noexcept { return op.late_answer_; }
   static bool on_thread(const operation& op) noexcept { return op.on_thread_; }
   static void set_on_thread(operation& op, bool is) noexcept { op.on_thread_ = is; }
 

@@ -36,7 +36,7 @@ bool epoll_engine::attempt(operation& op) noexcept {
     case opcode::recv: return attempt_recv(op);
     case opcode::receive:
     case opcode::drain: return attempt_receive(op);
-    case opcode::send: return ended_unless_blocked(op, send_now(op.asked));
+    case opcode::send: return attempt_send(op);
     case opcode::sendfile: return attempt_sendfile(op);
     case opcode::read: return attempt_read(op);
     case opcode::write: return attempt_write(op);
@@ -88,10 +88,35 @@ bool epoll_engine::attempt_recv(operation& op) noexcept {
   watched_descriptor* d = set_.find(op.asked.fd);
   const bool first = step(op) == step_start;
   step(op) = step_begun;
+  if (first) progress(op) = 0;
   if (first && d != nullptr && d->dry && (op.asked.flags & MSG_DONTWAIT) == 0) return true;
-  const int value = recv_now(op.asked);
-  if (d != nullptr && value >= 0) d->dry = static_cast<std::uint32_t>(value) < op.asked.size_bytes;
-  return ended_unless_blocked(op, value);
+  const auto done = static_cast<std::uint32_t>(progress(op));
+  const int value = recv_now(op.asked, done);
+  if (d != nullptr && value >= 0) d->dry = static_cast<std::uint32_t>(value) < op.asked.size_bytes - done;
+  return waits_for_rest(op, value);
+}
+
+bool epoll_engine::attempt_send(operation& op) noexcept {
+  if (step(op) == step_start) progress(op) = 0;
+  step(op) = step_begun;
+  return waits_for_rest(op, send_now(op.asked, static_cast<std::uint32_t>(progress(op))));
+}
+
+// With MSG_WAITALL part of it is no answer, unless the rest cannot come. True when `op` has to wait.
+bool epoll_engine::waits_for_rest(operation& op, int value) noexcept {
+  std::int32_t& done = progress(op);
+  if (value <= 0 && value != -EAGAIN && done > 0) value = 0;
+  if (value < 0) return ended_unless_blocked(op, value);
+  done += value;
+  const bool all = value == 0 || static_cast<std::uint32_t>(done) == op.asked.size_bytes;
+  if (!all && wants_all(op.asked)) {
+    // There may be more already; what a registration sees is asked for in the next turn.
+    step(op) = step_begun;
+    ready_.push_back(op);
+    return false;
+  }
+  finish(op, done);
+  return false;
 }
 
 bool epoll_engine::attempt_receive(operation& op) noexcept {

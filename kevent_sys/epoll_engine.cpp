@@ -120,10 +120,18 @@ void epoll_engine::end_cancelled() noexcept {
     operation& op = ended_.pop_front();
     if (op.asked.code == opcode::poll && (op.asked.flags & poll_exclusive) != 0) {
       end_exclusive(op);
+    } else if (has_part(op)) {
+      finish(op, progress(op));  // no byte is lost
     } else {
       finish(op, -ECANCELED);
     }
   }
+}
+
+// Of a MSG_WAITALL: step 0 is one that was never tried.
+bool epoll_engine::has_part(operation& op) noexcept {
+  const bool counts = op.asked.code == opcode::recv || op.asked.code == opcode::send;
+  return counts && step(op) != 0 && progress(op) > 0;
 }
 
 // An event that only we were told of must not vanish: another queue may wait for it.

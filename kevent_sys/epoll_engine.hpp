@@ -47,6 +47,7 @@ class epoll_engine final : public engine {
   // The turn.
   void bind_to_this_thread() noexcept;
   void end_cancelled() noexcept;
+  static bool has_part(operation& op) noexcept;
   void run_ready() noexcept;
   bool may_sleep() noexcept;
   int look(std::span<epoll_event> events, std::uint64_t timeout_ns) noexcept;
@@ -69,6 +70,8 @@ class epoll_engine final : public engine {
   bool attempt_accept(operation& op) noexcept;
   bool attempt_connect(operation& op) noexcept;
   bool attempt_recv(operation& op) noexcept;
+  bool attempt_send(operation& op) noexcept;
+  bool waits_for_rest(operation& op, int value) noexcept;
   bool attempt_receive(operation& op) noexcept;
   bool attempt_sendfile(operation& op) noexcept;
   bool attempt_read(operation& op) noexcept;

@@ -101,14 +101,24 @@ int connect_now(const request& asked, bool begun) noexcept {
   }
 }
 
-int recv_now(const request& asked) noexcept {
+int recv_now(const request& asked, std::uint32_t done) noexcept {
   const int flags = static_cast<int>(asked.flags) | MSG_DONTWAIT;
-  return answer_of([&] { return ::recv(asked.fd, target_of(asked), asked.size_bytes, flags); });
+  auto* target = static_cast<std::byte*>(target_of(asked)) + done;
+  return answer_of([&] { return ::recv(asked.fd, target, asked.size_bytes - done, flags); });
 }
 
-int send_now(const request& asked) noexcept {
+int send_now(const request& asked, std::uint32_t done) noexcept {
   const int flags = static_cast<int>(asked.flags) | MSG_DONTWAIT | MSG_NOSIGNAL;
-  return answer_of([&] { return ::send(asked.fd, asked.data, asked.size_bytes, flags); });
+  const auto* bytes = static_cast<const std::byte*>(asked.data) + done;
+  return answer_of([&] { return ::send(asked.fd, bytes, asked.size_bytes - done, flags); });
+}
+
+bool wants_all(const request& asked) noexcept {
+  if ((asked.flags & MSG_WAITALL) == 0 || (asked.flags & (MSG_PEEK | MSG_DONTWAIT)) != 0) return false;
+  int type = 0;
+  socklen_t size = sizeof type;
+  return ::getsockopt(asked.fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 &&
+         (type == SOCK_STREAM || type == SOCK_SEQPACKET);
 }
 
 int recv_into(int fd, std::byte* target, std::size_t size_bytes) noexcept {

@@ -19,8 +19,11 @@ int accept_now(const request& asked) noexcept;
 // `begun`: an earlier attempt was answered with -EAGAIN, and the descriptor has become ready. -EBUSY: the
 // peer has no room for a further connection, and nothing will tell us when it has (AF_UNIX).
 int connect_now(const request& asked, bool begun) noexcept;
-int recv_now(const request& asked) noexcept;
-int send_now(const request& asked) noexcept;
+// Behind the first `done` bytes.
+int recv_now(const request& asked, std::uint32_t done) noexcept;
+int send_now(const request& asked, std::uint32_t done) noexcept;
+// MSG_WAITALL, on a socket where a further call may bring more of the same.
+bool wants_all(const request& asked) noexcept;
 // recv(2) and read(2) into memory of ours.
 int recv_into(int fd, std::byte* target, std::size_t size_bytes) noexcept;
 int drain_into(int fd, std::byte* target, std::size_t size_bytes) noexcept;

@@ -108,7 +108,7 @@ class operation : public list_hook {
 
   completion done_;
   std::uint32_t generation_ = 0;  // of the submission: an answer to an older one is not ours
-  std::int32_t late_answer_ = 0;  // of an operation that finished while the ring was full
+  std::int32_t late_answer_ = 0;  // of one that finished while the ring was full; before that, the engine's
   std::uint32_t slot_ = 0;        // the ring's slot of the last event, for withdraw()
   state state_ = state::idle;
   std::uint8_t step_ = 0;  // engines: where an operation of several steps stands

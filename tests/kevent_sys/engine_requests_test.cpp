@@ -388,3 +388,53 @@ TEST_CASE_TEMPLATE("engine: every opcode can be asked for; a timer cannot", Engi
     CHECK(q.idle());
   }
 }
+
+TEST_CASE_TEMPLATE("engine: MSG_WAITALL waits for all, to the end of the stream", Engine, on_uring,
+                   on_epoll) {
+  if (missing<Engine>()) return;
+  queue q(Engine::options());
+  fd_pair pair = unix_pair();
+  std::array<char, 16> buffer{};
+  request whole = receiving(opcode::recv, pair.ours.get(), buffer);
+  whole.flags = MSG_WAITALL;
+  recorded op(whole);
+  pair.put("0123");
+  q.submit(op);
+  for (const char* part : {"4567", "89ab", "cdef"}) {
+    q.wait(0);
+    q.consume();
+    CHECK(op.answers.empty());
+    pair.put(part);
+  }
+  REQUIRE(turn_until(q, [&] { return op.ended(); }));
+  CHECK(op.value() == 16);
+  CHECK(std::string_view(buffer.data(), 16) == "0123456789abcdef");
+
+  pair.put("half");
+  q.submit(op);
+  q.wait(0);
+  q.consume();
+  pair.theirs.reset();
+  REQUIRE(turn_until(q, [&] { return op.answers.size() == 2; }));
+  CHECK(op.value() == 4);
+}
+
+TEST_CASE_TEMPLATE("C4: engine: a MSG_WAITALL that is cancelled answers what it has", Engine, on_uring,
+                   on_epoll) {
+  if (missing<Engine>()) return;
+  queue q(Engine::options());
+  fd_pair pair = unix_pair();
+  std::array<char, 16> buffer{};
+  request whole = receiving(opcode::recv, pair.ours.get(), buffer);
+  whole.flags = MSG_WAITALL;
+  recorded op(whole);
+  pair.put("part");
+  q.submit(op);
+  for (int turn = 0; turn < 2; ++turn) {
+    q.wait(0);
+    q.consume();
+  }
+  q.cancel(op);
+  REQUIRE(turn_until(q, [&] { return op.ended(); }));
+  CHECK(op.value() == 4);
+}
