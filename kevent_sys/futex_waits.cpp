@@ -58,11 +58,19 @@ struct futex_waits::state {
     ::syscall(SYS_futex, &control, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
   }
 
+  // From here on a change of a word ends no wait that has just begun.
+  void wait_until_armed() noexcept {
+    const std::uint32_t wanted = __atomic_load_n(&control, __ATOMIC_SEQ_CST);
+    for (std::uint32_t now = armed.load(); static_cast<std::int32_t>(now - wanted) < 0; now = armed.load())
+      armed.wait(now);
+  }
+
   std::mutex mutex;
   slot slots[futexes_max];  // guarded by the mutex, as is what their words point to
   std::uint32_t used = 0;   // of the slots
   bool stopping = false;
   std::uint32_t control = 0;
+  std::atomic<std::uint32_t> armed{0};  // `control` as it was when the thread last began to wait
   pthread_t thread{};
   pid_t process = 0;
 };
@@ -128,6 +136,7 @@ int futex_waits::add(operation& op) noexcept {
     state_->slots[state_->used++] = {&op, word, value, false};
   }
   state_->poke();
+  state_->wait_until_armed();
   return -EINPROGRESS;
 }
 
@@ -192,6 +201,8 @@ void futex_waits::state::run(futex_waits& owner) noexcept {
         if (!slots[i].woken) entries[count++] = entry_for(slots[i].word, slots[i].value);
     }
     if (some) owner.bell_(owner.context_);
+    armed.store(static_cast<std::uint32_t>(entries[0].value));
+    armed.notify_all();
     index = wait_for_any(entries, count, nullptr);
   }
 }
