@@ -39,7 +39,12 @@ void epoll_engine::park(operation& op) noexcept {
   }
   interest all;
   all.add(op.asked);
-  all.add(d->waiting);
+  // What those want that wait already is registered: a thousand on one descriptor are not asked each time. It
+  // may be more than they want by now; the first edge in vain finds out.
+  if (!d->waiting.empty()) {
+    all.events |= d->events;
+    all.exclusive = all.exclusive && d->exclusive;
+  }
   const auto done = set_.enroll(*d, all.events, all.exclusive);
   // Closed under them. They are bound to the file that was, not to the one that has its number now.
   if (done.new_file) orphans_.splice_back(d->waiting);

@@ -9,6 +9,10 @@
 namespace keel::kevent_sys {
 namespace {
 
+// The kernel finds what is to be cancelled in a hash table that has a bucket for each 32 completions: with the
+// engine's default, a REMOVE among 100,000 registrations walks over 3,000 others.
+constexpr std::uint32_t completions = 4096;
+
 // How often one call looks again because answers led to new requests.
 constexpr int rounds_max = 4;
 
@@ -24,6 +28,7 @@ shared_queue* shared_queue::create(const user_ring& ring, const options& how, in
     engine_options shared = how.engine;
     shared.shared = true;
     shared.buffers = 0;
+    if (shared.completions == 0) shared.completions = completions;
     const auto engine = make_engine(made->sink_, shared);
     if (engine) {
       made->engine_ = *engine;

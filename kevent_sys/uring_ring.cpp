@@ -102,6 +102,7 @@ result<void> uring_ring::open(const options& asked) noexcept {
       flags &= ~optional[dropped++];
     } else if (error == -ENOMEM && how.entries > floor) {
       how.entries /= 2;
+      how.completions /= 2;
     } else if (error == -ENOMEM && !waited) {
       // The kernel frees the locked memory of a ring that was just closed a little later.
       waited = true;
