@@ -87,6 +87,11 @@ int check_socket(int fd) noexcept {
   return S_ISSOCK(status.st_mode) ? 0 : -ENOTSOCK;
 }
 
+bool is_pipe(int fd) noexcept {
+  struct stat status {};
+  return ::fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
+}
+
 int check_file(int fd) noexcept {
   return ::fcntl(fd, F_GETFD) >= 0 ? 0 : -EBADF;
 }
@@ -269,7 +274,9 @@ int kevent_aio_read(int kevent_fd, int fd, void* buf, size_t size, off_t offset,
 
 int kevent_aio_write(int kevent_fd, int fd, const void* buf, size_t size, off_t offset, void* user) {
   const call_scope scope;
-  return file_transfer(kevent_fd, transfer(opcode::write, fd, buf, size), offset, user);
+  request what = transfer(opcode::write, fd, buf, size);
+  if (is_pipe(fd)) what.flags = write_quietly;
+  return file_transfer(kevent_fd, what, offset, user);
 }
 
 int kevent_aio_cancel(int kevent_fd, void* user) {

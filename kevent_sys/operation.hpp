@@ -22,7 +22,7 @@ enum class opcode : std::uint8_t {
   sendfile,  // fd = socket, file_fd, offset, count; answers the bytes sent by this step: at most a slice
   open,      // data = path (NUL-terminated), flags = O_*, size_bytes = mode
   read,      // data, size_bytes, offset
-  write,     // data, size_bytes, offset
+  write,     // data, size_bytes, offset, flags = write_quietly
   close,     // fd
   call,      // data = a blocking_call, run on a thread of the blocking pool; answers what it returned
   futex,     // data = a 32-bit word, offset = what it must hold; answers 0 when woken, or -EAGAIN
@@ -32,6 +32,9 @@ enum class opcode : std::uint8_t {
 inline constexpr std::uint32_t poll_exclusive = 1u << 28;
 // With opcode::accept: the new descriptor is not made O_NONBLOCK.
 inline constexpr std::uint32_t accept_blocking = 1;
+
+// With opcode::write: a pipe without readers raises no SIGPIPE, at the price of a thread of the kernel.
+inline constexpr std::uint32_t write_quietly = 1;
 
 // What opcode::call runs: a function that may block, and its argument. It does not throw, and lives until the
 // operation has its event. A cancel takes a call back that has not begun; one that runs is waited for.

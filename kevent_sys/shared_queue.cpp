@@ -9,7 +9,7 @@
 namespace keel::kevent_sys {
 namespace {
 
-// The kernel finds what is to be cancelled in a hash table that has a bucket for each 32 completions: with the
+// The kernel finds what is to be cancelled in a hash table with a bucket for each 32 completions: with the
 // engine's default, a REMOVE among 100,000 registrations walks over 3,000 others.
 constexpr std::uint32_t completions = 4096;
 

@@ -118,6 +118,7 @@ void fill_request(io_uring_sqe& sqe, const request& asked, const uring_abilities
     case opcode::write:
       fill_transfer(sqe, IORING_OP_WRITE, asked);
       sqe.off = asked.offset;
+      if ((asked.flags & write_quietly) != 0) sqe.flags |= IOSQE_ASYNC;
       break;
     case opcode::close:
       sqe.opcode = IORING_OP_CLOSE;

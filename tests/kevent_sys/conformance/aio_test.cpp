@@ -181,6 +181,24 @@ TEST_CASE("aio send: to a peer that has gone it is BROKEN with EPIPE, without SI
   CHECK((error_of(got) == -EPIPE || error_of(got) == -ECONNRESET));
 }
 
+TEST_CASE("F6: aio write: to a pipe that nobody reads it is BROKEN with EPIPE, without SIGPIPE") {
+  for (const bool broken_before : {true, false}) {
+    CAPTURE(broken_before);
+    fd_pair ends = pipe_pair();
+    const event_queue queue;
+    const std::string much(1u << 20, 'x');
+    if (broken_before) ends.ours.reset();
+    REQUIRE(::kevent_aio_write(queue.fd(), ends.theirs.get(), much.data(), much.size(), -1, nullptr) == 0);
+    if (!broken_before) {
+      // What fits is taken at once, or the rest waits: a reader that goes then ends it.
+      ends.ours.reset();
+    }
+    const ukevent got = queue.next();
+    if (broken_before) CHECK(got.ret_flags == done_and_broken);
+    if (got.ret_flags == done_and_broken) CHECK(error_of(got) == -EPIPE);
+  }
+}
+
 TEST_CASE("aio read and write: files, at an offset and at the position") {
   const temporary_folder folder;
   const keel::unique_fd file(::open(folder.write("file", "0123456789").c_str(), O_RDWR | O_CLOEXEC));
