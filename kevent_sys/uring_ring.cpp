@@ -16,8 +16,8 @@ namespace {
 
 constexpr std::uint32_t entries_floor = 64;
 
-// DEFER_TASKRUN and SINGLE_ISSUER (6.1) are what the engine stands on, and TASKRUN_FLAG tells a busy loop that
-// there is something to collect; the rest is dropped one by one.
+// DEFER_TASKRUN and SINGLE_ISSUER (6.1) are what the engine stands on, and TASKRUN_FLAG tells a busy loop
+// that there is something to collect; the rest is dropped one by one.
 constexpr std::uint32_t required_flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                                          IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED |
                                          IORING_SETUP_CQSIZE;
