@@ -114,7 +114,8 @@ class engine {
   void set_alarm(std::uint64_t deadline_ns) noexcept { do_set_alarm(deadline_ns); }
 
   std::uint64_t now_ns() noexcept { return do_now_ns(); }
-  // Readable for poll(2) and epoll while poll() has something to do; -1 where there is none.
+  // Readable for poll(2) and epoll while poll() has something to do; -1 where there is none. The ring of one
+  // thread does not end a poll(2) or epoll_wait that sleeps on it already (Linux 6.18): `shared` ones do.
   int fd() const noexcept { return do_fd(); }
   // The descriptor that it needs besides, or -1.
   int hidden_fd() const noexcept { return hidden_fd_; }

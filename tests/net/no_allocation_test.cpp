@@ -5,59 +5,16 @@
 #include <keel/runtime/spawn.hpp>
 
 #include <array>
-#include <atomic>
-#include <cstdlib>
-#include <new>
 #include <string>
 #include <thread>
 
+#include "support/counting_new.hpp"
 #include "support/in_runtime.hpp"
 #include "support/sockets.hpp"
 
 using namespace keel;
-
-namespace {
-
-std::atomic<std::uint64_t> allocations{0};
-thread_local bool no_memory = false;
-
-void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  if (no_memory) return nullptr;
-  if (alignment <= alignof(std::max_align_t)) return std::malloc(bytes);
-  return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
-}
-
-// Not inlined: g++ would see what is allocated by new and freed by free().
-[[gnu::noinline]] void release(void* memory) noexcept { std::free(memory); }
-
-void* allocate_or_throw(std::size_t bytes, std::size_t alignment) {
-  void* memory = allocate(bytes == 0 ? 1 : bytes, alignment);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-
-}  // namespace
-
-void* operator new(std::size_t bytes) { return allocate_or_throw(bytes, 1); }
-void* operator new[](std::size_t bytes) { return allocate_or_throw(bytes, 1); }
-void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes, 1); }
-void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes, 1); }
-void* operator new(std::size_t bytes, std::align_val_t a) { return allocate_or_throw(bytes, std::size_t(a)); }
-void* operator new[](std::size_t bytes, std::align_val_t a) {
-  return allocate_or_throw(bytes, std::size_t(a));
-}
-void* operator new(std::size_t bytes, std::align_val_t a, const std::nothrow_t&) noexcept {
-  return allocate(bytes, std::size_t(a));
-}
-void operator delete(void* memory) noexcept { release(memory); }
-void operator delete[](void* memory) noexcept { release(memory); }
-void operator delete(void* memory, std::size_t) noexcept { release(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { release(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { release(memory); }
-void operator delete[](void* memory, std::align_val_t) noexcept { release(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { release(memory); }
-void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept { release(memory); }
+using keel::test::allocations;
+using keel::test::no_memory;
 
 namespace {
 

@@ -62,7 +62,6 @@ TESTED_ELSEWHERE = {
     "kevent_sys/queue_table": ("tests/kevent_sys/conformance/lifecycle_test.cpp", CALLS),
     "kevent_sys/readiness_events": ("tests/kevent_sys/conformance/modes_test.cpp", CALLS),
     "kevent_sys/registration_types": ("tests/kevent_sys/conformance/add_test.cpp", CALLS),
-    "kevent_sys/shared_queue": ("tests/kevent_sys/conformance/get_events_test.cpp", CALLS),
     "kevent_sys/signal_events": ("tests/kevent_sys/conformance/signal_test.cpp", CALLS),
     "kevent_sys/timer_events": ("tests/kevent_sys/conformance/timer_test.cpp", CALLS),
     "kevent_sys/uring_buffers": ("tests/kevent_sys/engine_buffers_test.cpp", "as every engine does it"),
