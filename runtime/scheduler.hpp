@@ -99,6 +99,8 @@ class scheduler {
   unsigned index() const noexcept { return index_; }
   time_point now() const noexcept { return time_point(queue_.now_ns()); }
   kevent_sys::queue& queue() noexcept { return queue_; }
+  // Which engine it has, why, and what refused a better one.
+  const kevent_sys::engine_info& engine_info() const noexcept { return queue_.info(); }
   scheduler_counters counters() const noexcept { return counters_; }
   std::size_t live_tasks() const noexcept { return tasks_.size() + background_.size(); }
 

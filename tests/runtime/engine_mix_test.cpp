@@ -60,7 +60,7 @@ task<> wait_for_stop(std::atomic<int>& in_vain) {
 }
 
 bool runs_on(scheduler& s, std::string_view engine) {
-  return s.queue().info().name == engine;
+  return s.engine_info().name == engine && *s.engine_info().reason != 0;
 }
 
 }  // namespace
