@@ -1,9 +1,13 @@
 #include "futex_events.hpp"
 
-#include <pthread.h>
-#include <sys/prctl.h>
 #include <cerrno>
 #include <csignal>
+#include <ctime>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace keel::kevent_sys {
 namespace {
@@ -27,6 +31,13 @@ void have_own_futex_table() noexcept {
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
+// The kernel looks at the word first: an address that is none is an error then, and no fault.
+bool is_readable(std::uint32_t* word, std::uint32_t expected) noexcept {
+  const timespec at_once{};
+  const long answer = ::syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, &at_once, nullptr, 0);
+  return answer == 0 || errno != EFAULT;
+}
+
 }  // namespace
 
 futex_event::waiting::waiting(futex_event& of) noexcept
@@ -39,6 +50,7 @@ std::uint32_t* futex_event::word() const noexcept {
 int futex_event::open() noexcept {
   const std::uint64_t address = asked_.id.raw_u64;
   if (address == 0 || address % alignof(std::uint32_t) != 0) return -EINVAL;
+  if (!is_readable(word(), asked_.user[0])) return -EFAULT;
   have_own_futex_table();
   return 0;
 }

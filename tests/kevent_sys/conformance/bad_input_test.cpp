@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <sys/prctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <memory>
@@ -69,6 +70,7 @@ TEST_CASE("K3: entries that another process changes during the call do not confu
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     std::minstd_rand random(1);
     while (std::atomic_ref(*stop).load() == 0) {
       ukevent& victim = events[random() % count];

@@ -72,6 +72,15 @@ TEST_CASE("FUTEX: it is armed again before its event is published") {
   CHECK(queue.next().ret_flags == done);
 }
 
+TEST_CASE("K2: FUTEX: an address that is none is EFAULT at ADD, and nothing faults") {
+  const event_queue queue;
+  for (const std::uint64_t address : {std::uint64_t{12}, std::uint64_t{0xdead0000}, std::uint64_t{1} << 46}) {
+    ukevent entry = futex_event(&word, 0);
+    entry.id.raw_u64 = address;
+    CHECK(error_of(queue.handed_back(entry)) == -EFAULT);
+  }
+}
+
 TEST_CASE("FUTEX: a word that has another value at ADD is handed back with that value") {
   word = 6;
   const event_queue queue;
