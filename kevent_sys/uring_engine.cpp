@@ -260,9 +260,9 @@ void uring_engine::reap() noexcept {
     const io_uring_cqe* cqe = ring_.peek();
     if (cqe == nullptr) return;
     // With many operations the one that is told next is in no cache.
-    if (const io_uring_cqe* later = ring_.peek_ahead(prefetch_distance)) {
+    const io_uring_cqe* later = ring_.peek_ahead(prefetch_distance);
+    if (later != nullptr && later->user_data >= marks_end)
       __builtin_prefetch(&operation_of(later->user_data), 1);
-    }
     const io_uring_cqe copy = *cqe;
     ring_.seen();
     complete(copy);

@@ -35,7 +35,7 @@ TEST_CASE("user_ring: entries stand where the index said the next one would") {
   r.push(7);
   CHECK(r.header()->ring_kidx == 1);
   CHECK(r.entry(0).id.raw_u64 == 7);
-  for (const std::uint64_t id : {8, 9, 10}) r.push(id);
+  for (const auto id : {8u, 9u, 10u}) r.push(id);
   CHECK(r.header()->ring_kidx == 0);
   CHECK(r.ring.room() == 0);
   CHECK(r.entry(3).id.raw_u64 == 10);
@@ -43,7 +43,7 @@ TEST_CASE("user_ring: entries stand where the index said the next one would") {
 
 TEST_CASE("user_ring: a full ring takes two commits, and the second one counts the wrap") {
   ringed r(4);
-  for (const std::uint64_t id : {1, 2, 3, 4}) r.push(id);
+  for (const auto id : {1u, 2u, 3u, 4u}) r.push(id);
   CHECK(r.ring.commit(0, 0) == 0);
   CHECK(r.ring.commit(3, 0) == 3);
   CHECK(r.ring.commit(0, 0) == 1);
