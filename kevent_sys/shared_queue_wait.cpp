@@ -58,13 +58,18 @@ int shared_queue::await(locked& lock, const demand& d, const time_limit* limit) 
 
 void shared_queue::lead(locked& lock, std::uint64_t until_ns) noexcept {
   leader_ = true;
-  // Others may go on while this thread blocks. fd() is not made readable for events that are too few for it:
-  // that would wake it at once, for ever.
-  hand_over();
+  const std::uint64_t known = ready_count_;
+  // fd() is not made readable for events that are too few for this thread: that would wake it at once, for
+  // ever.
   flush();
-  lock.unlock();
-  engine_->block(until_ns);
-  lock.lock();
+  // What the flush made ready may be enough for it: the engine would not tell of that again.
+  if (ready_count_ == known) {
+    // Others may go on while this thread blocks.
+    hand_over();
+    lock.unlock();
+    engine_->block(until_ns);
+    lock.lock();
+  }
   leader_ = false;
 }
 
