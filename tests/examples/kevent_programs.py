@@ -22,9 +22,18 @@ LIMIT_S = 60
 
 
 def run(folder, program, *arguments, stdin=""):
-    """(exit code, standard output); what goes to standard error is shown."""
+    """(exit code, standard output); what goes to standard error is shown.
+
+    The pipe at standard input holds all of it, and its end, before the program starts.
+    """
     command = [os.path.join(folder, program), *arguments]
-    done = subprocess.run(command, input=stdin, stdout=subprocess.PIPE, text=True, timeout=LIMIT_S)
+    reading, writing = os.pipe()
+    os.write(writing, stdin.encode())
+    os.close(writing)
+    try:
+        done = subprocess.run(command, stdin=reading, stdout=subprocess.PIPE, text=True, timeout=LIMIT_S)
+    finally:
+        os.close(reading)
     return done.returncode, done.stdout
 
 
