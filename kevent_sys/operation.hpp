@@ -28,6 +28,9 @@ enum class opcode : std::uint8_t {
   futex,     // data = a 32-bit word, offset = what it must hold; answers 0 when woken, or -EAGAIN
 };
 
+// "recv"
+const char* to_text(opcode code) noexcept;
+
 // With opcode::poll: of all that poll the same object with this flag, one gets each event (EPOLLEXCLUSIVE).
 inline constexpr std::uint32_t poll_exclusive = 1u << 28;
 // With opcode::accept: the new descriptor is not made O_NONBLOCK.

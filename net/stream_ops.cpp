@@ -4,10 +4,10 @@
 
 #include "receiver.hpp"
 
+#include <sys/socket.h>
 #include <algorithm>
 #include <cerrno>
 #include <new>
-#include <sys/socket.h>
 #include <utility>
 
 namespace keel::net {
@@ -30,22 +30,18 @@ kevent_sys::request send_request(int fd, const_byte_span bytes, std::uint32_t fl
 
 }  // namespace
 
-chunk_awaiter::chunk_awaiter() noexcept : stop_callback(&chunk_awaiter::stopped), runnable(&resumed) {}
-
-chunk_awaiter::chunk_awaiter(chunk_awaiter&& other) noexcept : chunk_awaiter() {
-  KEEL_ASSERT(other.up_ == nullptr, "a receive that has started was moved");
-}
+chunk_awaiter::chunk_awaiter() noexcept : stop_callback(&chunk_awaiter::stopped) {}
 
 std::coroutine_handle<> chunk_awaiter::start(receiver& from, waiter& up, stop_context& context) noexcept {
   // What has come already is given even to a task that is being stopped: it cannot be given back.
-  if (from.ready()) return up.next(&up);
+  reuse();
+  if (from.ready()) return go_on(up, context);
   if (context.stopped()) {
     canceled_ = true;
-    return up.next(&up);
+    return give_up(up, context);
   }
   from_ = &from;
-  up_ = &up;
-  context_ = &context;
+  begin(up, context, "bytes");
   context.add(*this);
   from.wait(*this);
   return std::noop_coroutine();
@@ -53,19 +49,14 @@ std::coroutine_handle<> chunk_awaiter::start(receiver& from, waiter& up, stop_co
 
 void chunk_awaiter::chunk_ready() noexcept {
   static_cast<stop_callback&>(*this).unlink();
-  context_->home().resume(*up_);
+  resume();
 }
 
 void chunk_awaiter::stopped(stop_callback& self, stop_level) noexcept {
   auto& me = static_cast<chunk_awaiter&>(self);
   me.canceled_ = true;
   me.from_->forget(me);
-  me.context_->home().make_ready(me);
-}
-
-void chunk_awaiter::resumed(runnable& self) noexcept {
-  auto& me = static_cast<chunk_awaiter&>(self);
-  me.context_->home().resume(*me.up_);
+  me.wake();
 }
 
 std::coroutine_handle<> receive_op::start(waiter& up, stop_context& context) noexcept {
@@ -235,13 +226,12 @@ result<tcp_stream> connect_op::take() noexcept {
 }
 
 std::coroutine_handle<> close_op::start(waiter& up, stop_context& context) noexcept {
-  up_ = &up;
-  context_ = &context;
   // What begins from now on finds no descriptor.
   fd_ = std::move(stream_.fd_);
   stream_.in_.cancel();
   stream_.out_.cancel();
   if (step()) return up.next(&up);
+  begin(up, context, "the end of what is in flight");
   return std::noop_coroutine();
 }
 
@@ -263,7 +253,7 @@ bool close_op::step() noexcept {
 
 void close_op::freed(runnable& self) noexcept {
   auto& me = static_cast<close_op&>(self);
-  if (me.step()) me.context_->home().resume(*me.up_);
+  if (me.step()) me.resume();
 }
 
 }  // namespace keel::net

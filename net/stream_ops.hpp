@@ -15,10 +15,10 @@ class receiver;
 class tcp_stream;
 
 // Waits for bytes in a receiver.
-class chunk_awaiter : private stop_callback, private runnable {
+class chunk_awaiter : private stop_callback, private wait_point {
  public:
   chunk_awaiter() noexcept;
-  chunk_awaiter(chunk_awaiter&& other) noexcept;
+  chunk_awaiter(chunk_awaiter&& other) noexcept = default;
 
   std::coroutine_handle<> start(receiver& from, waiter& up, stop_context& context) noexcept;
   bool canceled() const noexcept { return canceled_; }
@@ -26,12 +26,9 @@ class chunk_awaiter : private stop_callback, private runnable {
  private:
   friend class receiver;
   static void stopped(stop_callback& self, stop_level level) noexcept;
-  static void resumed(runnable& self) noexcept;
   void chunk_ready() noexcept;
 
   receiver* from_ = nullptr;
-  waiter* up_ = nullptr;
-  stop_context* context_ = nullptr;
   bool canceled_ = false;
 };
 
@@ -114,7 +111,7 @@ class connect_op : public operation_awaiter {
   alignas(8) std::byte address_[endpoint::sockaddr_size_max];
 };
 
-class close_op : private runnable {
+class close_op : private runnable, private wait_point {
  public:
   explicit close_op(tcp_stream& stream) noexcept : runnable(&freed), stream_(stream) {}
   std::coroutine_handle<> start(waiter& up, stop_context& context) noexcept;
@@ -126,8 +123,6 @@ class close_op : private runnable {
 
   tcp_stream& stream_;
   unique_fd fd_;
-  waiter* up_ = nullptr;
-  stop_context* context_ = nullptr;
 };
 
 }  // namespace keel::net

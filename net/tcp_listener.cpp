@@ -5,11 +5,11 @@
 #include "acceptor.hpp"
 #include "socket_calls.hpp"
 
-#include <cerrno>
-#include <mutex>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <cerrno>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -31,9 +31,9 @@ struct shared_ports {
 constexpr char shared_ports_key = 0;
 
 shared_ports& shared_ports_of(runtime& rt) {
-  return *static_cast<shared_ports*>(
-      rt.local(&shared_ports_key, [] { return static_cast<void*>(new shared_ports); },
-               [](void* ports) { delete static_cast<shared_ports*>(ports); }));
+  return *static_cast<shared_ports*>(rt.local(
+      &shared_ports_key, [] { return static_cast<void*>(new shared_ports); },
+      [](void* ports) { delete static_cast<shared_ports*>(ports); }));
 }
 
 result<unique_fd> new_socket(const endpoint& at) noexcept {
@@ -115,30 +115,36 @@ tcp_listener& tcp_listener::operator=(tcp_listener&& other) noexcept {
   return *this;
 }
 
-tcp_listener::~tcp_listener() { close_now(); }
+tcp_listener::~tcp_listener() {
+  close_now();
+}
 
 void tcp_listener::close_now() noexcept {
   if (acceptor_ != nullptr) std::exchange(acceptor_, nullptr)->abandon();
 }
 
-endpoint tcp_listener::local() const noexcept { return local_endpoint(fd()).value_or(endpoint()); }
-int tcp_listener::fd() const noexcept { return acceptor_->fd(); }
+endpoint tcp_listener::local() const noexcept {
+  return local_endpoint(fd()).value_or(endpoint());
+}
+int tcp_listener::fd() const noexcept {
+  return acceptor_->fd();
+}
 
-accept_op::accept_op(acceptor& from) noexcept
-    : stop_callback(&accept_op::stopped), runnable(&resumed), from_(from) {
+accept_op::accept_op(acceptor& from) noexcept : stop_callback(&accept_op::stopped), from_(from) {
   threshold = stop_level::graceful;
 }
 
-accept_op::accept_op(accept_op&& other) noexcept : accept_op(other.from_) {
-  KEEL_ASSERT(other.up_ == nullptr, "an accept that has started was moved");
-}
+accept_op::accept_op(accept_op&& other) noexcept
+    : stop_callback(other), wait_point(other), from_(other.from_) {}
 
 std::coroutine_handle<> accept_op::start(waiter& up, stop_context& context) noexcept {
   KEEL_ASSERT(&context.home() == &from_.home(), "a listener belongs to the scheduler on which it was made");
-  if (context.stopped(threshold)) canceled_ = true;
-  if (canceled_ || from_.ready()) return up.next(&up);
-  up_ = &up;
-  context_ = &context;
+  if (context.stopped(threshold)) {
+    canceled_ = true;
+    return give_up(up, context);
+  }
+  if (from_.ready()) return go_on(up, context);
+  begin(up, context, "a connection");
   context.add(*this);
   from_.wait(*this);
   return std::noop_coroutine();
@@ -146,19 +152,14 @@ std::coroutine_handle<> accept_op::start(waiter& up, stop_context& context) noex
 
 void accept_op::connection_ready() noexcept {
   static_cast<stop_callback&>(*this).unlink();
-  context_->home().resume(*up_);
+  resume();
 }
 
 void accept_op::stopped(stop_callback& self, stop_level) noexcept {
   auto& me = static_cast<accept_op&>(self);
   me.canceled_ = true;
   me.from_.forget(me);
-  me.context_->home().make_ready(me);
-}
-
-void accept_op::resumed(runnable& self) noexcept {
-  auto& me = static_cast<accept_op&>(self);
-  me.context_->home().resume(*me.up_);
+  me.wake();
 }
 
 result<tcp_stream> accept_op::take() noexcept {

@@ -12,7 +12,7 @@ namespace keel::net {
 class acceptor;
 
 struct listen_options {
-  int backlog = 4096;    // connections that wait to be accepted; the kernel's limit is net.core.somaxconn
+  int backlog = 4096;  // connections that wait to be accepted; the kernel's limit is net.core.somaxconn
   bool shared =
       false;  // one listener per scheduler on one port (SO_REUSEPORT): every scheduler calls listen with
               // the same endpoint; the first binds, and port 0 means the same free port for all
@@ -21,7 +21,7 @@ struct listen_options {
                       // exactly as many as accept() asks for, for servers that limit their connections
 };
 
-class accept_op : private stop_callback, private runnable {
+class accept_op : private stop_callback, private wait_point {
  public:
   explicit accept_op(acceptor& from) noexcept;
   accept_op(accept_op&& other) noexcept;
@@ -31,12 +31,9 @@ class accept_op : private stop_callback, private runnable {
  private:
   friend class acceptor;
   static void stopped(stop_callback& self, stop_level level) noexcept;
-  static void resumed(runnable& self) noexcept;
   void connection_ready() noexcept;
 
   acceptor& from_;
-  waiter* up_ = nullptr;
-  stop_context* context_ = nullptr;
   bool canceled_ = false;
 };
 

@@ -20,7 +20,8 @@ concept has_stop_context = requires(Promise& promise) {
 // started may be moved.
 template <class A>
 concept awaitable = std::move_constructible<A> && requires(A& a, waiter& up, stop_context& context) {
-  { a.start(up, context) } noexcept -> std::same_as<std::coroutine_handle<>>;
+  { a.start(up, context) }
+  noexcept->std::same_as<std::coroutine_handle<>>;
   a.take();
 };
 

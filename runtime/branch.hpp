@@ -25,8 +25,11 @@ class branch_base : public waiter, public runnable {
   virtual void collect() noexcept = 0;
 
  private:
+  friend class join_point;
   static void begin(runnable& self) noexcept;
   static std::coroutine_handle<> ended(waiter* self) noexcept;
+
+  task_node node_;
 };
 
 // Counts the branches that run; continues when the last one has ended.

@@ -19,6 +19,6 @@ concept safe_in_await = true;
 
 }  // namespace keel::detail
 
-#define KEEL_CHECK_CLOSURE(Fn)                                                                             \
-  static_assert(::keel::detail::safe_in_await<Fn>,                                                         \
+#define KEEL_CHECK_CLOSURE(Fn)                                                                               \
+  static_assert(::keel::detail::safe_in_await<Fn>,                                                           \
                 "g++ 12 destroys this temporary closure twice: give it a name, and pass the name")

@@ -17,7 +17,9 @@ constexpr std::size_t class_count = 129;  // up to 2 KiB
 constexpr std::size_t class_of(std::size_t bytes) noexcept {
   return (bytes + granule - 1 - overhang) / granule;
 }
-constexpr std::size_t bytes_of(std::size_t index) noexcept { return index * granule + overhang; }
+constexpr std::size_t bytes_of(std::size_t index) noexcept {
+  return index * granule + overhang;
+}
 constexpr std::uint32_t kept_per_class = 1024;
 
 struct block {
@@ -64,7 +66,9 @@ recycler& make_recycler() noexcept {
   return instance;
 }
 
-recycler& get_recycler() noexcept { return this_thread != nullptr ? *this_thread : make_recycler(); }
+recycler& get_recycler() noexcept {
+  return this_thread != nullptr ? *this_thread : make_recycler();
+}
 
 }  // namespace
 
@@ -93,6 +97,8 @@ void free_frame(void* memory, std::size_t bytes) noexcept {
 
 }  // namespace detail
 
-const frame_counters& this_thread_frames() noexcept { return detail::get_recycler().counters; }
+const frame_counters& this_thread_frames() noexcept {
+  return detail::get_recycler().counters;
+}
 
 }  // namespace keel

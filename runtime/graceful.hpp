@@ -51,8 +51,7 @@ class graceful_op : private waiter {
 // Errors:    those of the operand; operation_canceled also at a graceful stop.
 // Cancelled: as the operand.
 template <awaitable A>
-  requires(!std::is_lvalue_reference_v<A>)
-[[nodiscard]] graceful_op<A> graceful(A&& operand) noexcept {
+requires(!std::is_lvalue_reference_v<A>) [[nodiscard]] graceful_op<A> graceful(A&& operand) noexcept {
   return graceful_op<A>(std::move(operand));
 }
 

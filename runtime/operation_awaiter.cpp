@@ -7,7 +7,7 @@ namespace keel {
 void io_direction::cancel() noexcept {
   if (busy == nullptr) return;
   busy->last_step_ = true;
-  busy->context_->home().queue().cancel(*busy);
+  busy->home().queue().cancel(*busy);
 }
 
 void io_direction::tell_when_free(runnable& then) noexcept {
@@ -21,6 +21,7 @@ operation_awaiter::operation_awaiter(const kevent_sys::request& what) noexcept
 operation_awaiter::operation_awaiter(operation_awaiter&& other) noexcept
     : operation(std::move(other)),
       stop_callback(other),
+      wait_point(other),
       answer_(other.answer_),
       immediate_(other.immediate_),
       stoppable_(other.stoppable_),
@@ -33,15 +34,17 @@ void operation_awaiter::answer_now(std::int32_t value) noexcept {
 }
 
 std::coroutine_handle<> operation_awaiter::start(waiter& up, stop_context& context) noexcept {
-  KEEL_ASSERT(up_ == nullptr, "an operation is awaited once");
-  if (stoppable_ && !immediate_ && context.stopped(threshold)) answer_now(-ECANCELED);
-  if (immediate_) return up.next(&up);
+  KEEL_ASSERT(!begun(), "an operation is awaited once");
+  if (immediate_) return go_on(up, context);
+  if (stoppable_ && context.stopped(threshold)) {
+    answer_now(-ECANCELED);
+    return give_up(up, context);
+  }
   if (direction_ != nullptr) {
     KEEL_ASSERT(direction_->busy == nullptr, "one reader and one writer at a time: this direction is in use");
     direction_->busy = this;
   }
-  up_ = &up;
-  context_ = &context;
+  begin(up, context, kevent_sys::to_text(asked().code));
   if (stoppable_) context.add(*this);
   context.home().queue().submit(*this);
   return std::noop_coroutine();
@@ -50,10 +53,10 @@ std::coroutine_handle<> operation_awaiter::start(waiter& up, stop_context& conte
 void operation_awaiter::completed(kevent_sys::operation& self, kevent_sys::answer a) noexcept {
   auto& me = static_cast<operation_awaiter&>(self);
   KEEL_ASSERT(!a.more());
-  scheduler& home = me.context_->home();
+  scheduler& home = me.home();
   me.answer_ = a;
   if (me.next_step_ != nullptr && me.next_step_(me)) {
-    if (!me.last_step_ && (!me.stoppable_ || !me.context_->stopped(me.threshold))) {
+    if (!me.last_step_ && (!me.stoppable_ || !me.context().stopped(me.threshold))) {
       home.queue().submit(me);
       return;
     }
@@ -62,12 +65,12 @@ void operation_awaiter::completed(kevent_sys::operation& self, kevent_sys::answe
   static_cast<stop_callback&>(me).unlink();
   if (me.direction_ != nullptr) me.direction_->busy = nullptr;
   if (me.when_free_ != nullptr) home.make_ready(*me.when_free_);
-  home.resume(*me.up_);
+  me.resume();
 }
 
 void operation_awaiter::stopped(stop_callback& self, stop_level) noexcept {
   auto& me = static_cast<operation_awaiter&>(self);
-  me.context_->home().queue().cancel(me);
+  me.home().queue().cancel(me);
 }
 
 result<std::size_t> operation_awaiter::size_or_error(const char* doing) const noexcept {

@@ -3,8 +3,7 @@
 
 #include <keel/base/result.hpp>
 #include <keel/kevent_sys/operation.hpp>
-#include <keel/runtime/awaitable.hpp>
-#include <keel/runtime/scheduler.hpp>
+#include <keel/runtime/wait_point.hpp>
 
 #include <cstdint>
 
@@ -26,8 +25,8 @@ struct io_direction {
 // An operation and its waiter, in the awaiting frame: nothing is allocated, nothing is submitted before
 // start().
 //
-// INVARIANT: up_ is told exactly once per start(), after the operation's last event, cancelled or not.
-class operation_awaiter : private kevent_sys::operation, private stop_callback {
+// INVARIANT: the waiter is told exactly once per start(), after the operation's last event, cancelled or not.
+class operation_awaiter : private kevent_sys::operation, private stop_callback, private wait_point {
  public:
   operation_awaiter(operation_awaiter&& other) noexcept;
   operation_awaiter& operator=(operation_awaiter&&) = delete;
@@ -68,8 +67,6 @@ class operation_awaiter : private kevent_sys::operation, private stop_callback {
   bool immediate_ = false;
   bool stoppable_ = true;
   bool last_step_ = false;
-  waiter* up_ = nullptr;
-  stop_context* context_ = nullptr;
   io_direction* direction_ = nullptr;
   runnable* when_free_ = nullptr;
   next_step next_step_ = nullptr;

@@ -7,7 +7,7 @@
 // g++ makes symmetric transfer a jump only when it optimises, and never under ASan or TSan: a loop of a
 // million awaits would overflow the stack. Such builds bounce through a thread-local slot. The functions
 // concerned carry a tag in their names, so that objects built both ways can be linked together.
-#if defined(__GNUC__) && !defined(__clang__) && \
+#if defined(__GNUC__) && !defined(__clang__) &&                                                              \
     (!defined(__OPTIMIZE__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__))
 #define KEEL_TRAMPOLINE 1
 #define KEEL_TRANSFERS [[gnu::abi_tag("trampoline")]]
@@ -42,10 +42,14 @@ inline thread_local constinit void* next_coroutine = nullptr;
 
 #if KEEL_TRAMPOLINE
 using transfer_result = void;
-KEEL_TRANSFERS inline void transfer(std::coroutine_handle<> to) noexcept { next_coroutine = to.address(); }
+KEEL_TRANSFERS inline void transfer(std::coroutine_handle<> to) noexcept {
+  next_coroutine = to.address();
+}
 #else
 using transfer_result = std::coroutine_handle<>;
-inline std::coroutine_handle<> transfer(std::coroutine_handle<> to) noexcept { return to; }
+inline std::coroutine_handle<> transfer(std::coroutine_handle<> to) noexcept {
+  return to;
+}
 #endif
 
 // Runs `coroutine` and whatever it hands control to, until all of it waits. From a scheduler's loop only.

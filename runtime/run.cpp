@@ -74,7 +74,9 @@ void program::fail(const char* text) noexcept {
   main_ended(1);
 }
 
-void program::main_failed(std::exception_ptr error) noexcept { fail(describe(error).c_str()); }
+void program::main_failed(std::exception_ptr error) noexcept {
+  fail(describe(error).c_str());
+}
 
 void program::main_failed(const failure& why) noexcept {
   const std::string text = why.code.message();

@@ -98,8 +98,8 @@ task<> run_single(task<T> main, result_slot<T>* slot) {
 // and stops the others. A main task that ends with operation_canceled has not failed.
 // Throws:   std::system_error when no engine can be had, std::bad_alloc.
 template <class Fn>
-  requires std::invocable<std::remove_cvref_t<Fn>&>
-int run(const run_options& options, Fn&& fn) {
+requires std::invocable < std::remove_cvref_t<Fn>
+& > int run(const run_options& options, Fn&& fn) {
   using callable = std::remove_cvref_t<Fn>;
   if constexpr (std::is_function_v<callable>) {
     return run(options, static_cast<callable*>(fn));

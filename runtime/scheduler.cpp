@@ -10,6 +10,13 @@ namespace {
 
 // How many runnables a turn runs before it looks at the queue again.
 constexpr unsigned run_budget = 256;
+// And with priorities: what arrives meanwhile for an urgent task waits for a turn that is short.
+constexpr unsigned prioritized_run_budget = 64;
+// How many of each priority run before the next one gets its share.
+constexpr unsigned shares[priority_count] = {16, 4, 1};
+
+// So many waits may a node begin in vain, being stopped, before others run in between.
+constexpr std::uint32_t canceled_waits_free = 32;
 
 thread_local constinit scheduler* current_on_this_thread = nullptr;
 
@@ -34,19 +41,26 @@ scheduler::scheduler(runtime& owner, unsigned index, const kevent_sys::queue_opt
       turn_events_(turn_events),
       queue_(options),
       wake_({.code = kevent_sys::opcode::wake, .multishot = true}, &woken) {
+  root_.context.attach(*this);
   tasks_.context().attach(*this);
   background_.context().attach(*this);
 }
 
 scheduler::~scheduler() {
-  KEEL_ASSERT(ready_.empty() && dead_.empty(), "a scheduler was destroyed with something to run");
+  KEEL_ASSERT(nothing_ready() && dead_ == nullptr, "a scheduler was destroyed with something to run");
   KEEL_ASSERT(held_ == 0, "a join_handle outlives its runtime: let go of it before");
 }
 
-scheduler* scheduler::current() noexcept { return current_on_this_thread; }
+scheduler* scheduler::current() noexcept {
+  return current_on_this_thread;
+}
 
-void root_group::became_busy() noexcept { context().home().owner().note_busy(1); }
-void root_group::became_empty() noexcept { context().home().owner().note_busy(-1); }
+void root_group::became_busy() noexcept {
+  context().home().owner().note_busy(1);
+}
+void root_group::became_empty() noexcept {
+  context().home().owner().note_busy(-1);
+}
 
 void scheduler::post(message& m) noexcept {
   message* head = inbox_.load(std::memory_order_relaxed);
@@ -86,21 +100,57 @@ void scheduler::arm_wake() noexcept {
   if (wake_wanted_ && !wake_.in_flight()) queue_.submit(wake_);
 }
 
-void scheduler::run_ready() noexcept {
-  for (unsigned left = run_budget; left > 0; --left) {
-    if (ready_.empty()) return;
-    runnable& r = ready_.pop();
-    ++counters_.runs;
-    r.run(r);
-    if (!dead_.empty()) bury_dead();
-  }
-  if (!ready_.empty()) ++counters_.exhausted;
+void scheduler::enroll(task_node& node, task_node& parent) noexcept {
+  node.id = ++last_id_;
+  node.parent_id = parent.id;
+  node.context.set_node(node);
+  node.since_ns = queue_.now_ns();
+  if (node.urgency != priority::normal) ++prioritized_;
+  nodes_.push_back(node);
 }
 
-void scheduler::bury(spawned_base& ended) noexcept { dead_.push_back(ended); }
+void scheduler::leave(task_node& node) noexcept {
+  if (node.urgency != priority::normal) --prioritized_;
+  static_cast<list_hook&>(node).unlink();
+}
+
+bool scheduler::may_give_up(task_node& node) noexcept {
+  return ++node.canceled_waits <= canceled_waits_free;
+}
+
+void scheduler::run_one(ready_queue& from) noexcept {
+  runnable& r = from.pop();
+  ++counters_.runs;
+  r.run(r);
+  if (dead_ != nullptr) bury_dead();
+}
+
+void scheduler::run_by_priority() noexcept {
+  for (unsigned left = prioritized_run_budget; left > 0 && !nothing_ready();) {
+    for (unsigned p = 0; p < priority_count; ++p) {
+      for (unsigned share = shares[p]; share > 0 && left > 0 && !ready_[p].empty(); --share, --left)
+        run_one(ready_[p]);
+    }
+  }
+}
+
+void scheduler::run_ready() noexcept {
+  constexpr auto normal = static_cast<unsigned>(priority::normal);
+  if (prioritized_ != 0 || !ready_[0].empty() || !ready_[2].empty()) {
+    run_by_priority();
+  } else {
+    for (unsigned left = run_budget; left > 0 && !ready_[normal].empty(); --left) run_one(ready_[normal]);
+  }
+  if (!nothing_ready()) ++counters_.exhausted;
+}
+
+void scheduler::bury(spawned_base& ended) noexcept {
+  ended.next_dead_ = dead_;
+  dead_ = &ended;
+}
 
 void scheduler::bury_dead() noexcept {
-  while (!dead_.empty()) dead_.pop_front().burial();
+  while (dead_ != nullptr) std::exchange(dead_, dead_->next_dead_)->burial();
 }
 
 void scheduler::tell_descriptor_waiters() noexcept {
@@ -120,7 +170,7 @@ void scheduler::turn(time_point deadline) {
   arm_wake();
   take_messages();
   run_ready();
-  std::uint64_t until = ready_.empty() ? deadline.since_boot_ns() : 0;
+  std::uint64_t until = nothing_ready() ? deadline.since_boot_ns() : 0;
   // What was left has just ended: no event will come.
   if (draining_ && !has_work()) until = 0;
   if (until != 0) {
@@ -130,7 +180,7 @@ void scheduler::turn(time_point deadline) {
   queue_.wait(until);
   asleep_.store(0, std::memory_order_relaxed);
   counters_.events += queue_.consume(turn_events_);
-  if (!dead_.empty()) bury_dead();
+  if (dead_ != nullptr) bury_dead();
 }
 
 void scheduler::run_until(bool (*stop)(void* context), void* context) {

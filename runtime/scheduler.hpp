@@ -2,8 +2,10 @@
 #pragma once
 
 #include <keel/kevent_sys/queue.hpp>
+#include <keel/runtime/resume.hpp>
 #include <keel/runtime/stop_context.hpp>
 #include <keel/runtime/task_group.hpp>
+#include <keel/runtime/task_node.hpp>
 #include <keel/runtime/time.hpp>
 
 #include <atomic>
@@ -13,15 +15,6 @@
 namespace keel {
 
 class runtime;
-
-// Something to be run once by a scheduler's loop. Part of whatever wants it.
-struct runnable {
-  using function = void (*)(runnable& self) noexcept;
-  explicit runnable(function f) noexcept : run(f) {}
-
-  function run;
-  runnable* next_ready = nullptr;
-};
 
 // Something sent to a scheduler by any thread. `deliver` runs on the scheduler's thread and owns the message.
 struct message {
@@ -41,26 +34,6 @@ class descriptor_waiter : public list_hook {
   function freed;
 };
 
-// A FIFO of what is ready. INVARIANT: last_ is meaningful when first_ is not null.
-class ready_queue {
- public:
-  bool empty() const noexcept { return first_ == nullptr; }
-  void push(runnable& r) noexcept {
-    r.next_ready = nullptr;
-    (first_ == nullptr ? first_ : last_->next_ready) = &r;
-    last_ = &r;
-  }
-  runnable& pop() noexcept {
-    runnable& r = *first_;
-    first_ = r.next_ready;
-    return r;
-  }
-
- private:
-  runnable* first_ = nullptr;
-  runnable* last_ = nullptr;
-};
-
 // The tasks of a scheduler that keep its runtime running.
 class root_group final : public task_group {
  private:
@@ -70,11 +43,11 @@ class root_group final : public task_group {
 
 struct scheduler_counters {
   std::uint64_t turns = 0;
-  std::uint64_t events = 0;       // consumed from the ring
-  std::uint64_t runs = 0;         // runnables run
-  std::uint64_t messages = 0;     // delivered from other threads
-  std::uint64_t tasks = 0;        // spawned
-  std::uint64_t exhausted = 0;    // turns that ended with something still ready
+  std::uint64_t events = 0;     // consumed from the ring
+  std::uint64_t runs = 0;       // runnables run
+  std::uint64_t messages = 0;   // delivered from other threads
+  std::uint64_t tasks = 0;      // spawned
+  std::uint64_t exhausted = 0;  // turns that ended with something still ready
 };
 
 // One per CPU; owns the queue and everything that waits on it. A resource; not movable.
@@ -105,7 +78,9 @@ class scheduler {
   std::size_t live_tasks() const noexcept { return tasks_.size() + background_.size(); }
 
   // Runs `r` soon, after what is ready already.
-  void make_ready(runnable& r) noexcept { ready_.push(r); }
+  void make_ready(runnable& r, priority p = priority::normal) noexcept {
+    ready_[static_cast<unsigned>(p)].push(r);
+  }
 
   // Any thread: delivers `m` on this scheduler's thread, in the order of the posts of one thread.
   void post(message& m) noexcept;
@@ -113,6 +88,48 @@ class scheduler {
   // The tasks spawned with no other owner; and those that do not keep the runtime running.
   task_group& tasks() noexcept { return tasks_; }
   task_group& background() noexcept { return background_; }
+
+  // The node of what nobody spawned: callbacks, and whoever waits under the scheduler's own contexts.
+  task_node& root() noexcept { return root_; }
+  // What runs now; root() when that is none of the nodes.
+  task_node& running() const noexcept { return *running_; }
+  // `node` begins, under `parent`; it has ended.
+  void enroll(task_node& node, task_node& parent) noexcept;
+  void leave(task_node& node) noexcept;
+  // The nodes that have begun and not ended, oldest first.
+  intrusive_list<task_node>& nodes() noexcept { return nodes_; }
+
+  // For wait_point and what runs nodes: `node` waits for `what`; it is made ready; it runs; and control goes
+  // from the node that runs to another one.
+  void note_wait(task_node& node, const char* what) const noexcept {
+    node.waits_for = what;
+    node.since_ns = queue_.now_ns();
+  }
+  void wake(runnable& r, task_node& node) noexcept {
+    node.ready = true;
+    make_ready(r, node.urgency);
+  }
+  void begin_run(task_node& node) noexcept {
+    node.ready = false;
+    running_ = &node;
+    allowance_ = run_allowance;
+  }
+  void end_run() noexcept {
+    running_ = &root_;
+    if (dead_ != nullptr) bury_dead();
+  }
+  void switch_to(task_node& node) noexcept { running_ = &node; }
+  void resume(waiter& up, task_node& node) noexcept {
+    begin_run(node);
+    detail::resume(up.next(&up));
+    end_run();
+  }
+  // Whether some node is not of normal priority: then nobody overtakes the ready queues.
+  bool has_priorities() const noexcept { return prioritized_ != 0; }
+  // Whether what runs may take an answer that is there without waiting; and without having waited though it
+  // was stopped. Everybody may, but not for ever.
+  bool may_go_on() noexcept { return allowance_ != 0 && --allowance_ != 0; }
+  bool may_give_up(task_node& node) noexcept;
 
   // A spawned task was made; its object has gone, with the last handle on it.
   void note_spawned() noexcept {
@@ -141,16 +158,16 @@ class scheduler {
   // Ends everything: stop, cancel, reap, destroy.
   void drain();
 
-  // Resumes a waiter from an event or a runnable.
-  void resume(waiter& up) noexcept {
-    detail::resume(up.next(&up));
-    if (!dead_.empty()) bury_dead();
-  }
-
  private:
+  // How many answers that are there already a node may take in one run.
+  static constexpr std::uint32_t run_allowance = 128;
+
   bool has_work() const noexcept {
-    return !tasks_.empty() || !background_.empty() || !ready_.empty() || detached_ != 0;
+    return !tasks_.empty() || !background_.empty() || !nothing_ready() || detached_ != 0;
   }
+  bool nothing_ready() const noexcept { return ready_[0].empty() && ready_[1].empty() && ready_[2].empty(); }
+  void run_one(ready_queue& from) noexcept;
+  void run_by_priority() noexcept;
   void run_ready() noexcept;
   bool take_messages() noexcept;
   void bury_dead() noexcept;
@@ -163,10 +180,16 @@ class scheduler {
   const std::uint32_t turn_events_;
   kevent_sys::queue queue_;
   kevent_sys::operation wake_;
-  ready_queue ready_;
+  ready_queue ready_[priority_count];
+  task_node root_;
+  task_node* running_ = &root_;
+  std::uint32_t allowance_ = run_allowance;
+  std::uint32_t prioritized_ = 0;
+  std::uint64_t last_id_ = 0;
+  intrusive_list<task_node> nodes_;
   root_group tasks_;
   task_group background_;
-  intrusive_list<spawned_base> dead_;
+  spawned_base* dead_ = nullptr;
   intrusive_list<descriptor_waiter> descriptor_waiters_;
   std::int64_t detached_ = 0;
   std::size_t held_ = 0;  // objects of spawned tasks

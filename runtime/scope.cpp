@@ -32,17 +32,23 @@ std::coroutine_handle<> scope::body_ended(waiter* self) noexcept {
   auto& me = *static_cast<scope*>(self);
   me.body_done_ = true;
   if (me.running_body_ && me.running_body_->slot().failed()) me.fail(me.running_body_->slot().error());
-  return me.empty() ? me.finish() : std::noop_coroutine();
+  if (me.empty()) return me.finish();
+  me.context_.home().note_wait(me.context_.node(), "the children of a scope");
+  return std::noop_coroutine();
 }
 
 void scope::became_empty() noexcept {
-  if (body_done_) context_.home().make_ready(*this);
+  if (body_done_) context_.home().wake(*this, context_.node());
 }
 
 void scope::resumed(runnable& self) noexcept {
   auto& me = static_cast<scope&>(self);
   // A child that was spawned since then keeps the scope open; its end brings us here again.
-  if (me.empty()) detail::resume(me.finish());
+  if (!me.empty()) return;
+  scheduler& home = me.context_.home();
+  home.begin_run(me.context_.node());
+  detail::resume(me.finish());
+  home.end_run();
 }
 
 std::coroutine_handle<> scope::finish() noexcept {
@@ -52,14 +58,18 @@ std::coroutine_handle<> scope::finish() noexcept {
   return up_->next(up_);
 }
 
-void scope::take() { outcome_.take(); }
+void scope::take() {
+  outcome_.take();
+}
 
 void scope::fail(std::exception_ptr error) noexcept {
   if (outcome_.empty()) outcome_.fail(std::move(error));
   context_.request_stop(stop_level::hard);
 }
 
-void scope::child_failed(spawned_base&, std::exception_ptr error) noexcept { fail(std::move(error)); }
+void scope::child_failed(spawned_base&, std::exception_ptr error) noexcept {
+  fail(std::move(error));
+}
 
 void scope::request_stop(stop_options options) noexcept {
   KEEL_ASSERT(up_ != nullptr, "a scope that does not run was asked to stop");

@@ -1,9 +1,9 @@
 #include <keel/runtime/signals.hpp>
 
-#include <cerrno>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include <cerrno>
 
 namespace keel {
 namespace {
@@ -22,7 +22,9 @@ signals::signals(std::span<const int> numbers)
                                                             kevent_sys::signal_delivery::only_here)
                         .value()) {}
 
-signals::next_op signals::next() noexcept { return next_op(*this); }
+signals::next_op signals::next() noexcept {
+  return next_op(*this);
+}
 
 signals::next_op::next_op(signals& from) noexcept
     : operation_awaiter({.code = kevent_sys::opcode::poll, .fd = from.event_.get(), .flags = POLLIN}),

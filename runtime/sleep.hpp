@@ -3,14 +3,13 @@
 
 #include <keel/base/result.hpp>
 #include <keel/kevent_sys/queue.hpp>
-#include <keel/runtime/awaitable.hpp>
-#include <keel/runtime/scheduler.hpp>
 #include <keel/runtime/time.hpp>
+#include <keel/runtime/wait_point.hpp>
 
 namespace keel {
 
 // What sleep_for and sleep_until return.
-class sleep_op : private kevent_sys::timer, private stop_callback, private runnable {
+class sleep_op : private kevent_sys::timer, private stop_callback, private wait_point {
  public:
   struct after {
     std::uint64_t delay_ns;
@@ -31,8 +30,6 @@ class sleep_op : private kevent_sys::timer, private stop_callback, private runna
   std::uint64_t time_ns_;
   bool relative_;
   bool canceled_ = false;
-  waiter* up_ = nullptr;
-  scheduler* home_ = nullptr;
 };
 
 // Waits for `d` and never less, counted from the end of this turn of the scheduler. What is negative or zero
@@ -49,6 +46,8 @@ template <class Rep, class Period>
 //
 // Errors:    operation_canceled.
 // Cancelled: at once.
-[[nodiscard]] inline sleep_op sleep_until(time_point when) noexcept { return sleep_op(when); }
+[[nodiscard]] inline sleep_op sleep_until(time_point when) noexcept {
+  return sleep_op(when);
+}
 
 }  // namespace keel

@@ -8,30 +8,37 @@ void spawned_base::begin(task_group& group) noexcept {
   group_ = &group;
   home_ = &group.context().home();
   home_->note_spawned();
-  context_.attach(group.context());
-  group.add(*this);
-  home_->make_ready(*this);
+  context().attach(group.context());
+  // In a scope, whoever awaits the scope; else whoever spawns.
+  task_node& owner = group.context().node();
+  home_->enroll(node_, &owner != &home_->root() ? owner : home_->running());
+  group.add();
+  home_->wake(*this, node_);
 }
 
 void spawned_base::launched(runnable& self) noexcept {
   auto& me = static_cast<spawned_base&>(self);
+  me.home_->begin_run(me.node_);
   detail::resume(me.launch(me));
+  me.home_->end_run();
 }
 
 std::coroutine_handle<> spawned_base::ended(waiter* self) noexcept {
   auto& me = *static_cast<spawned_base*>(self);
   KEEL_ASSERT(!me.done_, "a task ended twice");
   me.done_ = true;
-  me.context_.detach();
-  if (me.joiner_ == nullptr && (me.handle_gone_ || me.group_->fails_at_once())) me.report_failure();
+  me.context().detach();
+  if (!me.has_joiner() && (me.handle_gone_ || me.group_->fails_at_once())) me.report_failure();
   // Whoever waits may end at once: nothing of ours refers to anything of his then.
   me.let_go();
-  me.group_->remove(me);
+  me.home_->leave(me.node_);
+  me.group_->remove();
   // From here on the group may be gone: what is dropped later is the runtime's.
   me.group_ = &me.home_->tasks();
   me.home_->bury(me);
-  waiter* joiner = me.joiner_;
-  return joiner != nullptr ? joiner->next(joiner) : std::noop_coroutine();
+  if (!me.has_joiner()) return std::noop_coroutine();
+  me.home_->switch_to(*me.joiner_node_);
+  return me.joiner_->next(me.joiner_);
 }
 
 void spawned_base::report_failure() noexcept {
@@ -39,7 +46,7 @@ void spawned_base::report_failure() noexcept {
   if (std::exception_ptr error = exception()) {
     group_->child_failed(*this, std::move(error));
   } else if (const std::error_code code = error_result(); code) {
-    home_->owner().unhandled_error(name_, code);
+    home_->owner().unhandled_error(name(), code);
   }
 }
 
@@ -49,7 +56,9 @@ void spawned_base::abandon() noexcept {
   drop_share();
 }
 
-void spawned_base::burial() noexcept { drop_share(); }
+void spawned_base::burial() noexcept {
+  drop_share();
+}
 
 void spawned_base::drop_share() noexcept {
   if (--shares_ != 0) return;

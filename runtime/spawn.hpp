@@ -36,7 +36,7 @@ class join_handle {
   }
 
   std::coroutine_handle<> start(waiter& up, stop_context& context) noexcept {
-    KEEL_ASSERT(task_ != nullptr && task_->joiner() == nullptr, "a join_handle is awaited once");
+    KEEL_ASSERT(task_ != nullptr && !task_->has_joiner(), "a join_handle is awaited once");
     KEEL_ASSERT(&context.home() == &task_->home(), "a task is joined on its own scheduler");
     if (task_->done()) return up.next(&up);
     stop_.child = task_;
@@ -45,7 +45,8 @@ class join_handle {
     } else {
       context.add(stop_);
     }
-    task_->set_joiner(&up);
+    task_->set_joiner(up, context.node());
+    context.home().note_wait(context.node(), "the end of a task");
     return std::noop_coroutine();
   }
   T take() {
@@ -70,16 +71,27 @@ class join_handle {
   stop_link stop_;
 };
 
-// A callable with the name under which its task is reported. `text` must outlive the task: a literal.
+// A callable with the name under which its task is reported, and its priority. `text` must outlive the task: a
+// literal.
 template <class Fn>
 struct named_callable {
   named_callable(const char* text, Fn callable) : name(text), fn(std::move(callable)) {}
   const char* name;
   Fn fn;
+  priority urgency = priority::normal;
+  bool inherits = true;  // the priority of whoever spawns it
 };
 template <class Fn>
 named_callable<std::decay_t<Fn>> named(const char* text, Fn&& fn) {
   return {text, std::forward<Fn>(fn)};
+}
+// The same with a priority of its own: spawn(named("rebuild", priority::batch, fn), args...).
+template <class Fn>
+named_callable<std::decay_t<Fn>> named(const char* text, priority urgency, Fn&& fn) {
+  named_callable<std::decay_t<Fn>> made(text, std::forward<Fn>(fn));
+  made.urgency = urgency;
+  made.inherits = false;
+  return made;
 }
 
 namespace detail {
@@ -88,13 +100,18 @@ template <class Fn>
 struct spawn_traits {
   using callable = Fn;
   static Fn&& unwrap(Fn& fn) noexcept { return static_cast<Fn&&>(fn); }
-  static const char* name(const Fn&) noexcept { return nullptr; }
+  static void describe(const Fn&, spawned_base& child, priority inherited) noexcept {
+    child.set_priority(inherited);
+  }
 };
 template <class F>
 struct spawn_traits<named_callable<F>> {
   using callable = F;
   static F&& unwrap(named_callable<F>& named) noexcept { return static_cast<F&&>(named.fn); }
-  static const char* name(const named_callable<F>& named) noexcept { return named.name; }
+  static void describe(const named_callable<F>& named, spawned_base& child, priority inherited) noexcept {
+    child.set_name(named.name);
+    child.set_priority(named.inherits ? inherited : named.urgency);
+  }
 };
 
 template <class Fn, class... Args>
@@ -106,8 +123,8 @@ auto spawn_into(task_group& group, Fn&& fn, Args&&... args) {
   using value = typename task_value<returned>::type;
   std::decay_t<Fn> own(std::forward<Fn>(fn));
   auto* child = new spawned_call<value, callable, std::decay_t<Args>...>(traits::unwrap(own),
-                                                                          std::forward<Args>(args)...);
-  child->set_name(traits::name(own));
+                                                                         std::forward<Args>(args)...);
+  traits::describe(own, *child, group.context().home().running().urgency);
   child->begin(group);
   return join_handle<value>(*child);
 }

@@ -16,20 +16,25 @@ namespace keel {
 // stored with it are destroyed, and only then is anybody told; the object with the result goes with the last
 // of the two who hold it: the scheduler until the end, and the join_handle.
 // Thread safety: its scheduler's thread.
-class spawned_base : public list_hook, private runnable, private waiter, public detail::recycled {
+class spawned_base : public detail::recycled, private runnable, private waiter {
  public:
   spawned_base() noexcept : runnable(&launched), waiter(&ended) {}
   virtual ~spawned_base() = default;
 
   void begin(task_group& group) noexcept;
   bool done() const noexcept { return done_; }
-  const char* name() const noexcept { return name_; }
-  void set_name(const char* name) noexcept { name_ = name; }
-  stop_context& context() noexcept { return context_; }
+  const char* name() const noexcept { return node_.name; }
+  // Before begin().
+  void set_name(const char* name) noexcept { node_.name = name; }
+  void set_priority(priority p) noexcept { node_.urgency = p; }
+  stop_context& context() noexcept { return node_.context; }
   scheduler& home() const noexcept { return *home_; }
 
-  void set_joiner(waiter* joiner) noexcept { joiner_ = joiner; }
-  waiter* joiner() const noexcept { return joiner_; }
+  void set_joiner(waiter& joiner, task_node& node) noexcept {
+    joiner_ = &joiner;
+    joiner_node_ = &node;
+  }
+  bool has_joiner() const noexcept { return joiner_ != nullptr; }
   // The handle goes; an error that it did not collect goes to the group.
   void abandon() noexcept;
   // The result was taken by a joiner.
@@ -52,11 +57,14 @@ class spawned_base : public list_hook, private runnable, private waiter, public 
   void report_failure() noexcept;
   void drop_share() noexcept;
 
-  stop_context context_;
+  friend class scheduler;
+
+  task_node node_;
   task_group* group_ = nullptr;
   scheduler* home_ = nullptr;
   waiter* joiner_ = nullptr;
-  const char* name_ = nullptr;
+  task_node* joiner_node_ = nullptr;
+  spawned_base* next_dead_ = nullptr;
   unsigned char shares_ = 2;
   bool done_ = false;
   bool handle_gone_ = false;

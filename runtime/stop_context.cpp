@@ -1,11 +1,25 @@
 #include <keel/runtime/stop_context.hpp>
 
+#include <keel/runtime/scheduler.hpp>
+
 namespace keel {
+
+void stop_context::attach(scheduler& home) noexcept {
+  home_ = &home;
+  node_ = &home.root();
+}
+
+void stop_context::attach_shielded(stop_context& outer) noexcept {
+  KEEL_ASSERT(!linked(), "a stop context has one parent");
+  home_ = outer.home_;
+  node_ = outer.node_;
+}
 
 void stop_context::attach(stop_context& parent) noexcept {
   KEEL_ASSERT(!linked(), "a stop context has one parent");
   parent_ = &parent;
   home_ = parent.home_;
+  node_ = parent.node_;
   level_ = parent.level_ > level_ ? parent.level_ : level_;
   if (parent.level_ == stop_level::hard) return;
   threshold = parent.level_ == stop_level::none ? stop_level::graceful : stop_level::hard;

@@ -8,6 +8,7 @@
 namespace keel {
 
 class scheduler;
+struct task_node;
 
 // How urgently. Levels only rise.
 enum class stop_level : std::uint8_t {
@@ -42,11 +43,16 @@ class stop_context : private stop_callback {
   ~stop_context() { detach(); }
 
   // As the root of a tree.
-  void attach(scheduler& home) noexcept { home_ = &home; }
+  void attach(scheduler& home) noexcept;
   void attach(stop_context& parent) noexcept;
+  // Beside `outer` instead of under it: no stop is passed on.
+  void attach_shielded(stop_context& outer) noexcept;
   void detach() noexcept { unlink(); }
 
   scheduler& home() const noexcept { return *home_; }
+  // What runs under it. Inherited; a node sets itself.
+  task_node& node() const noexcept { return *node_; }
+  void set_node(task_node& node) noexcept { node_ = &node; }
   stop_level level() const noexcept { return level_; }
   bool stopped(stop_level at_least = stop_level::hard) const noexcept { return level_ >= at_least; }
 
@@ -61,6 +67,7 @@ class stop_context : private stop_callback {
   static void parent_stopped(stop_callback& self, stop_level level) noexcept;
 
   scheduler* home_ = nullptr;
+  task_node* node_ = nullptr;
   stop_context* parent_ = nullptr;
   stop_level level_ = stop_level::none;
   intrusive_list<stop_callback> callbacks_;

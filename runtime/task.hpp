@@ -6,6 +6,7 @@
 #include <keel/runtime/awaitable.hpp>
 #include <keel/runtime/frame_allocator.hpp>
 #include <keel/runtime/result_slot.hpp>
+#include <keel/runtime/task_node.hpp>
 
 #include <coroutine>
 #include <exception>
@@ -22,7 +23,7 @@ template <class Awaitable, class Promise>
 class or_return_awaiter;
 
 // What a promise needs whatever its task gives.
-class promise_base : public recycled {
+class promise_base : public recycled, private task_frame {
  public:
   using recycled::operator new;
   using recycled::operator delete;
@@ -50,6 +51,7 @@ class promise_base : public recycled {
     bool await_ready() const noexcept { return false; }
     template <class Promise>
     KEEL_TRANSFERS transfer_result await_suspend(std::coroutine_handle<Promise> coroutine) const noexcept {
+      coroutine.promise().end_frame();
       waiter* up = coroutine.promise().up_;
       return transfer(up->next(up));
     }
@@ -61,21 +63,31 @@ class promise_base : public recycled {
 
   // Any awaitable, idle, as it stands in the expression.
   template <class A>
-    requires(awaitable<std::remove_cvref_t<A>> && !std::is_lvalue_reference_v<A>)
-  awaiting<A> await_transform(A&& operand) const noexcept {
+  requires(awaitable<std::remove_cvref_t<A>> && !std::is_lvalue_reference_v<A>) awaiting<A> await_transform(
+      A&& operand, std::source_location here = std::source_location::current())
+  noexcept {
+    awaits = here;
     return awaiting<A>(operand);
   }
   // A named task or operation is awaited as co_await std::move(name): it can be awaited once.
   template <class A>
-    requires awaitable<std::remove_cvref_t<A>>
+  requires awaitable<std::remove_cvref_t<A>>
   void await_transform(A& operand) const = delete;
   // What only answers a question about this task (this_task::...).
   template <class Question>
-    requires requires(const Question& q, stop_context& c) { q.answer(c); }
+  requires requires(const Question& q, stop_context& c) { q.answer(c); }
   Question await_transform(Question question) const noexcept {
     question.context = context_;
     return question;
   }
+
+  // It is the innermost of its node until it ends.
+  void begin_frame() noexcept {
+    caller = context_->node().innermost;
+    context_->node().innermost = this;
+  }
+  void end_frame() noexcept { context_->node().innermost = caller; }
+  void note_await(const std::source_location& here) noexcept { awaits = here; }
 
  protected:
   friend class task_starter;
@@ -100,26 +112,23 @@ class task_promise final : public promise_of<T> {
  public:
   task<T> get_return_object() noexcept;
   template <class U>
-    requires std::convertible_to<U&&, T>
-  void return_value(U&& value) {
-    this->slot_->emplace(std::forward<U>(value));
-  }
-  void return_value(T value)
-    requires(!std::is_reference_v<T>)
-  {
-    this->slot_->emplace(std::move(value));
-  }
+  requires std::convertible_to<U&&, T>
+  void return_value(U&& value) { this->slot_->emplace(std::forward<U>(value)); }
+  void return_value(T value) requires(!std::is_reference_v<T>) { this->slot_->emplace(std::move(value)); }
 
   using promise_base::await_transform;
   template <class A>
-    requires is_result<T>
-  or_return_awaiter<A, task_promise> await_transform(or_return_request<A>&& request) noexcept {
+  requires is_result<T> or_return_awaiter<A, task_promise> await_transform(
+      or_return_request<A>&& request, std::source_location here = std::source_location::current())
+  noexcept {
+    this->note_await(here);
     return or_return_awaiter<A, task_promise>(std::move(request.awaitable), *this);
   }
 
   // Ends the suspended coroutine as `co_return why` would: its locals go. Returns who waits for it.
   waiter* end_early(failure why) noexcept {
     waiter* up = this->up_;
+    this->end_frame();
     this->slot_->emplace(why);
     *this->owner_ = nullptr;
     std::coroutine_handle<task_promise>::from_promise(*this).destroy();
@@ -144,6 +153,7 @@ class task_starter {
     promise.context_ = &context;
     promise.owner_ = &owner;
     promise.set_slot(&slot);
+    promise.begin_frame();
   }
 };
 
@@ -207,7 +217,9 @@ task<T> task_promise<T>::get_return_object() noexcept {
   return task<T>(*this);
 }
 
-inline task<void> task_promise<void>::get_return_object() noexcept { return task<void>(*this); }
+inline task<void> task_promise<void>::get_return_object() noexcept {
+  return task<void>(*this);
+}
 
 // Awaits `Awaitable`; with an error, the coroutine never wakes up again.
 template <class Awaitable, class Promise>

@@ -5,13 +5,11 @@
 
 namespace keel {
 
-void task_group::add(spawned_base& child) noexcept {
+void task_group::add() noexcept {
   if (size_++ == 0) became_busy();
-  children_.push_back(child);
 }
 
-void task_group::remove(spawned_base& child) noexcept {
-  static_cast<list_hook&>(child).unlink();
+void task_group::remove() noexcept {
   if (--size_ == 0) became_empty();
 }
 

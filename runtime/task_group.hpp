@@ -1,7 +1,6 @@
 // Tasks that belong together: who owns them, who is told when they end.
 #pragma once
 
-#include <keel/base/intrusive_list.hpp>
 #include <keel/runtime/resume.hpp>
 #include <keel/runtime/stop_context.hpp>
 
@@ -27,9 +26,9 @@ class task_group {
   std::size_t size() const noexcept { return size_; }
   stop_context& context() noexcept { return context_; }
 
-  // For spawned_base: it begins, it has ended.
-  void add(spawned_base& child) noexcept;
-  void remove(spawned_base& child) noexcept;
+  // For spawned_base: one begins, one has ended.
+  void add() noexcept;
+  void remove() noexcept;
   // An exception of `child` that no handle will collect. The default hands it to the runtime.
   virtual void child_failed(spawned_base& child, std::exception_ptr error) noexcept;
   // Whether child_failed() is wanted as soon as a child fails, though a handle may still collect it.
@@ -43,7 +42,6 @@ class task_group {
   virtual void became_busy() noexcept {}
   virtual void became_empty() noexcept {}
 
-  intrusive_list<spawned_base> children_;
   std::size_t size_ = 0;
 };
 

@@ -19,12 +19,18 @@ struct question {
 };
 
 namespace answers {
-inline bool stopping(stop_context& context) noexcept { return context.stopped(stop_level::graceful); }
-inline stop_context* stop_context_of(stop_context& context) noexcept { return &context; }
+inline bool stopping(stop_context& context) noexcept {
+  return context.stopped(stop_level::graceful);
+}
+inline stop_context* stop_context_of(stop_context& context) noexcept {
+  return &context;
+}
 }  // namespace answers
 
 // Whether the task was asked to stop, gracefully at least.
-[[nodiscard]] inline auto stopping() noexcept { return question<bool, &answers::stopping>(); }
+[[nodiscard]] inline auto stopping() noexcept {
+  return question<bool, &answers::stopping>();
+}
 
 // Its stop context: for those who write awaitables.
 [[nodiscard]] inline auto current_stop_context() noexcept {

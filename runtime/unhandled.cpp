@@ -1,10 +1,10 @@
 #include "unhandled.hpp"
 
+#include <cxxabi.h>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
-#include <cxxabi.h>
 #include <typeinfo>
 
 namespace keel {
@@ -19,7 +19,9 @@ std::string demangled(const std::type_info* type) {
   return name;
 }
 
-const char* printable(const char* task) noexcept { return task != nullptr ? task : "unnamed"; }
+const char* printable(const char* task) noexcept {
+  return task != nullptr ? task : "unnamed";
+}
 
 }  // namespace
 

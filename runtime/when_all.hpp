@@ -64,13 +64,13 @@ inline constexpr cancel_on_failure_t cancel_on_failure{};
 // Errors:    those of the operands, each in its place.
 // Cancelled: the stop is passed on to every operand; their ends are awaited.
 template <awaitable... As>
-  requires(sizeof...(As) > 0 && (!std::is_lvalue_reference_v<As> && ...))
-[[nodiscard]] when_all_op<As...> when_all(As&&... operands) noexcept {
+requires(sizeof...(As) > 0 && (!std::is_lvalue_reference_v<As> && ...))
+    [[nodiscard]] when_all_op<As...> when_all(As&&... operands) noexcept {
   return {detail::join_point::policy::wait_for_all, std::move(operands)...};
 }
 template <awaitable... As>
-  requires(sizeof...(As) > 0 && (!std::is_lvalue_reference_v<As> && ...))
-[[nodiscard]] when_all_op<As...> when_all(cancel_on_failure_t, As&&... operands) noexcept {
+requires(sizeof...(As) > 0 && (!std::is_lvalue_reference_v<As> && ...))
+    [[nodiscard]] when_all_op<As...> when_all(cancel_on_failure_t, As&&... operands) noexcept {
   return {detail::join_point::policy::stop_on_failure, std::move(operands)...};
 }
 

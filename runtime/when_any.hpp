@@ -75,8 +75,8 @@ class when_any_op {
 // Errors:    those of the operands, each in its place; a loser's usually is operation_canceled.
 // Cancelled: the stop is passed on to every operand; their ends are awaited.
 template <awaitable... As>
-  requires(sizeof...(As) > 0 && (!std::is_lvalue_reference_v<As> && ...))
-[[nodiscard]] when_any_op<As...> when_any(As&&... operands) noexcept {
+requires(sizeof...(As) > 0 && (!std::is_lvalue_reference_v<As> && ...))
+    [[nodiscard]] when_any_op<As...> when_any(As&&... operands) noexcept {
   return when_any_op<As...>(std::move(operands)...);
 }
 

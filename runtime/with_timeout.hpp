@@ -95,8 +95,8 @@ class timeout_op : private waiter {
 //            operand's own.
 // Cancelled: as the operand.
 template <class Rep, class Period, awaitable A>
-  requires(!std::is_lvalue_reference_v<A>)
-[[nodiscard]] timeout_op<A> with_timeout(std::chrono::duration<Rep, Period> d, A&& operand) noexcept {
+requires(!std::is_lvalue_reference_v<A>)
+    [[nodiscard]] timeout_op<A> with_timeout(std::chrono::duration<Rep, Period> d, A&& operand) noexcept {
   return timeout_op<A>(delay_ns(d), std::move(operand));
 }
 
