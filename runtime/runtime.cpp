@@ -34,6 +34,9 @@ struct shared_object {
   void (*destroy)(void*);
 };
 
+// To the threads of run().
+enum class run_order : int { wait, run, leave };
+
 struct runtime_state {
   explicit runtime_state(const runtime_options& o)
       : options(o),
@@ -47,8 +50,9 @@ struct runtime_state {
   std::vector<std::unique_ptr<scheduler>> schedulers;
   std::unique_ptr<stop_request[]> stops;
   std::atomic<int> busy{0};
+  std::atomic<unsigned> reaped{0};
   std::atomic<bool> running{false};
-  std::atomic<bool> given_up{false};  // run() could not start all schedulers
+  std::atomic<run_order> order{run_order::wait};
   std::mutex mutex;
   std::vector<shared_object> shared;
 };
@@ -101,10 +105,16 @@ scheduler& runtime::at(unsigned index) noexcept {
 void runtime::run_one(unsigned index) noexcept {
   const pinned_thread pin(state_->where.cpu[index]);
   scheduler& here = at(index);
+  here.run_until([](void* state) { return static_cast<detail::runtime_state*>(state)->busy.load() == 0; },
+                 state_);
+  here.reap();
+  // Until all have reaped they may have something to tell each other.
+  if (state_->reaped.fetch_add(1) + 1 == size())
+    for (auto& s : state_->schedulers) s->queue().wake();
   here.run_until(
       [](void* state) {
         const auto& s = *static_cast<detail::runtime_state*>(state);
-        return s.busy.load() == 0 || s.given_up.load();
+        return s.reaped.load() == s.schedulers.size();
       },
       state_);
   here.drain();
@@ -112,17 +122,29 @@ void runtime::run_one(unsigned index) noexcept {
 
 void runtime::run() {
   KEEL_ASSERT(!state_->running.exchange(true), "run() was called while the runtime runs");
+  using detail::run_order;
+  state_->reaped = 0;
+  state_->order = run_order::wait;
+  const auto give = [this](run_order order) {
+    state_->order = order;
+    state_->order.notify_all();
+  };
   std::vector<std::thread> threads;
   try {
-    for (unsigned i = 1; i < size(); ++i) threads.emplace_back([this, i] { run_one(i); });
+    for (unsigned i = 1; i < size(); ++i) {
+      threads.emplace_back([this, i] {
+        state_->order.wait(run_order::wait);
+        if (state_->order == run_order::run) run_one(i);
+      });
+    }
   } catch (...) {
-    // The tasks of the others will not end: those who run must not wait for them.
-    state_->given_up = true;
-    request_stop();
+    // Nothing has run yet: tasks of one scheduler may count on another.
+    give(run_order::leave);
     for (std::thread& t : threads) t.join();
     state_->running = false;
     throw;
   }
+  give(run_order::run);
   run_one(0);
   for (std::thread& t : threads) t.join();
   state_->running = false;

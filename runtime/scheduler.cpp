@@ -107,11 +107,13 @@ void scheduler::enroll(task_node& node, task_node& parent) noexcept {
   node.since_ns = queue_.now_ns();
   if (node.urgency != priority::normal) ++prioritized_;
   nodes_.push_back(node);
+  node_count_.store(node_count_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
 void scheduler::leave(task_node& node) noexcept {
   if (node.urgency != priority::normal) --prioritized_;
   static_cast<list_hook&>(node).unlink();
+  node_count_.store(node_count_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
 }
 
 bool scheduler::may_give_up(task_node& node) noexcept {
@@ -187,7 +189,7 @@ void scheduler::run_until(bool (*stop)(void* context), void* context) {
   while (!stop(context)) turn(time_point::never());
 }
 
-void scheduler::drain() {
+void scheduler::reap() {
   {
     current_scope here(this);
     tasks_.context().request_stop(stop_level::hard);
@@ -196,6 +198,10 @@ void scheduler::drain() {
   draining_ = true;
   while (has_work()) turn(time_point::never());
   draining_ = false;
+}
+
+void scheduler::drain() {
+  reap();
   // Only the wake operation is left.
   wake_wanted_ = false;
   if (wake_.in_flight()) queue_.cancel(wake_);

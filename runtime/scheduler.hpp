@@ -96,6 +96,14 @@ class scheduler {
   // `node` begins, under `parent`; it has ended.
   void enroll(task_node& node, task_node& parent) noexcept;
   void leave(task_node& node) noexcept;
+  // How many nodes there are, with those that are on their way here. Any thread.
+  std::uint32_t load() const noexcept {
+    return node_count_.load(std::memory_order_relaxed) + arriving_.load(std::memory_order_relaxed);
+  }
+  // A task is on its way here; it has arrived. Any thread.
+  void note_arriving(int change) noexcept {
+    arriving_.fetch_add(static_cast<std::uint32_t>(change), std::memory_order_relaxed);
+  }
   // The nodes that have begun and not ended, oldest first.
   intrusive_list<task_node>& nodes() noexcept { return nodes_; }
 
@@ -155,7 +163,9 @@ class scheduler {
   void turn(time_point deadline);
   // Turns until no task is left or `stop` says so.
   void run_until(bool (*stop)(void* context), void* context);
-  // Ends everything: stop, cancel, reap, destroy.
+  // Ends what there is: stop, cancel, reap, destroy. Messages may bring more afterwards.
+  void reap();
+  // Reaps, and ends the wake-up operation, too: nothing reaches it any more.
   void drain();
 
  private:
@@ -187,6 +197,8 @@ class scheduler {
   std::uint32_t prioritized_ = 0;
   std::uint64_t last_id_ = 0;
   intrusive_list<task_node> nodes_;
+  std::atomic<std::uint32_t> node_count_{0};  // written here only
+  std::atomic<std::uint32_t> arriving_{0};
   root_group tasks_;
   task_group background_;
   spawned_base* dead_ = nullptr;

@@ -100,6 +100,7 @@ template <class Fn>
 struct spawn_traits {
   using callable = Fn;
   static Fn&& unwrap(Fn& fn) noexcept { return static_cast<Fn&&>(fn); }
+  static const char* name(const Fn&) noexcept { return nullptr; }
   static void describe(const Fn&, spawned_base& child, priority inherited) noexcept {
     child.set_priority(inherited);
   }
@@ -108,6 +109,7 @@ template <class F>
 struct spawn_traits<named_callable<F>> {
   using callable = F;
   static F&& unwrap(named_callable<F>& named) noexcept { return static_cast<F&&>(named.fn); }
+  static const char* name(const named_callable<F>& named) noexcept { return named.name; }
   static void describe(const named_callable<F>& named, spawned_base& child, priority inherited) noexcept {
     child.set_name(named.name);
     child.set_priority(named.inherits ? inherited : named.urgency);
