@@ -2,6 +2,8 @@
 
 #include <keel/runtime/runtime.hpp>
 
+#include "relocation.hpp"
+
 namespace keel {
 
 void spawned_base::begin(task_group& group) noexcept {
@@ -25,20 +27,46 @@ void spawned_base::launched(runnable& self) noexcept {
 
 std::coroutine_handle<> spawned_base::ended(waiter* self) noexcept {
   auto& me = *static_cast<spawned_base*>(self);
-  KEEL_ASSERT(!me.done_, "a task ended twice");
-  me.done_ = true;
   me.context().detach();
-  if (!me.has_joiner() && (me.handle_gone_ || me.group_->fails_at_once())) me.report_failure();
   // Whoever waits may end at once: nothing of ours refers to anything of his then.
   me.let_go();
+  if (me.relocation_ != nullptr) {
+    me.relocation_->ended();
+    return std::noop_coroutine();
+  }
   me.home_->leave(me.node_);
-  me.group_->remove();
-  // From here on the group may be gone: what is dropped later is the runtime's.
-  me.group_ = &me.home_->tasks();
-  me.home_->bury(me);
-  if (!me.has_joiner()) return std::noop_coroutine();
+  waiter* joiner = me.finish_at_home();
+  if (joiner == nullptr) return std::noop_coroutine();
   me.home_->switch_to(*me.joiner_node_);
-  return me.joiner_->next(me.joiner_);
+  return joiner->next(joiner);
+}
+
+waiter* spawned_base::finish_at_home() noexcept {
+  KEEL_ASSERT(!done_, "a task ended twice");
+  done_ = true;
+  if (!has_joiner() && (handle_gone_ || group_->fails_at_once())) report_failure();
+  group_->remove();
+  // From here on the group may be gone: what is dropped later is the runtime's.
+  group_ = &home_->tasks();
+  home_->bury(*this);
+  return joiner_;
+}
+
+spawned_base::~spawned_base() {
+  delete relocation_;
+}
+
+void spawned_base::request_stop(stop_level level) noexcept {
+  if (relocation_ != nullptr) {
+    relocation_->request_stop(level);
+  } else {
+    context().request_stop(level);
+  }
+}
+
+void spawned_base::move_to(scheduler& to, waiter& up) {
+  if (relocation_ == nullptr) relocation_ = new relocation(*this, *home_);
+  relocation_->depart(to, up);
 }
 
 void spawned_base::report_failure() noexcept {

@@ -32,7 +32,7 @@ class join_handle {
 
   bool done() const noexcept { return task_ == nullptr || task_->done(); }
   void request_stop(stop_level level = stop_level::hard) noexcept {
-    if (task_ != nullptr && !task_->done()) task_->context().request_stop(level);
+    if (task_ != nullptr && !task_->done()) task_->request_stop(level);
   }
 
   std::coroutine_handle<> start(waiter& up, stop_context& context) noexcept {
@@ -41,7 +41,7 @@ class join_handle {
     if (task_->done()) return up.next(&up);
     stop_.child = task_;
     if (context.stopped()) {
-      task_->context().request_stop(stop_level::hard);
+      task_->request_stop(stop_level::hard);
     } else {
       context.add(stop_);
     }
@@ -58,7 +58,7 @@ class join_handle {
   struct stop_link : stop_callback {
     stop_link() noexcept
         : stop_callback([](stop_callback& self, stop_level level) noexcept {
-            static_cast<stop_link&>(self).child->context().request_stop(level);
+            static_cast<stop_link&>(self).child->request_stop(level);
           }) {}
     spawned_base* child = nullptr;
   };

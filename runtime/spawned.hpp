@@ -10,6 +10,8 @@
 
 namespace keel {
 
+class relocation;
+
 // A task that runs by itself, whatever it gives.
 //
 // Life cycle: made by spawn() -> ready -> started in its scheduler's loop -> ended -> its frame and what was
@@ -18,8 +20,8 @@ namespace keel {
 // Thread safety: its scheduler's thread.
 class spawned_base : public detail::recycled, private runnable, private waiter {
  public:
-  spawned_base() noexcept : runnable(&launched), waiter(&ended) {}
-  virtual ~spawned_base() = default;
+  spawned_base() noexcept : runnable(&launched), waiter(&ended) { node_.task = this; }
+  virtual ~spawned_base();
 
   void begin(task_group& group) noexcept;
   bool done() const noexcept { return done_; }
@@ -28,7 +30,11 @@ class spawned_base : public detail::recycled, private runnable, private waiter {
   void set_name(const char* name) noexcept { node_.name = name; }
   void set_priority(priority p) noexcept { node_.urgency = p; }
   stop_context& context() noexcept { return node_.context; }
+  // Where it was spawned, and is joined; it may run elsewhere (resume_on).
   scheduler& home() const noexcept { return *home_; }
+  void request_stop(stop_level level) noexcept;
+  // It goes on with `up` on another scheduler. REQUIRES: it runs, under its own context
+  void move_to(scheduler& to, waiter& up);
 
   void set_joiner(waiter& joiner, task_node& node) noexcept {
     joiner_ = &joiner;
@@ -55,9 +61,13 @@ class spawned_base : public detail::recycled, private runnable, private waiter {
   static void launched(runnable& self) noexcept;
   static std::coroutine_handle<> ended(waiter* self) noexcept;
   void report_failure() noexcept;
+  // What happens where it was spawned when it has ended; returns who waits for it.
+  waiter* finish_at_home() noexcept;
+  void share() noexcept { ++shares_; }
   void drop_share() noexcept;
 
   friend class scheduler;
+  friend class relocation;
 
   task_node node_;
   task_group* group_ = nullptr;
@@ -65,6 +75,7 @@ class spawned_base : public detail::recycled, private runnable, private waiter {
   waiter* joiner_ = nullptr;
   task_node* joiner_node_ = nullptr;
   spawned_base* next_dead_ = nullptr;
+  relocation* relocation_ = nullptr;  // once it has moved
   unsigned char shares_ = 2;
   bool done_ = false;
   bool handle_gone_ = false;

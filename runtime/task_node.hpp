@@ -9,6 +9,8 @@
 
 namespace keel {
 
+class spawned_base;
+
 // A coroutine that has begun and not ended, as one step of what its task is doing. Part of its promise.
 struct task_frame {
   task_frame* caller = nullptr;  // who awaits it, within the same node
@@ -26,6 +28,7 @@ struct task_node : list_hook {
   task_node& operator=(const task_node&) = delete;
 
   stop_context context;
+  spawned_base* task = nullptr;  // whose node it is; null for a branch
   task_frame* innermost = nullptr;
   const char* name = nullptr;        // a literal, or null
   const char* waits_for = nullptr;   // a literal: what its last wait is for
