@@ -71,8 +71,8 @@ class join_handle {
   stop_link stop_;
 };
 
-// A callable with the name under which its task is reported, and its priority. `text` must outlive the task: a
-// literal.
+// A callable with the name under which its task is reported, and its priority. `text` must outlive the task:
+// a literal.
 template <class Fn>
 struct named_callable {
   named_callable(const char* text, Fn callable) : name(text), fn(std::move(callable)) {}

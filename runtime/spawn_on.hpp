@@ -152,9 +152,9 @@ scheduler& sibling(unsigned index) noexcept;
 
 }  // namespace detail
 
-// What spawn_on() returns: the way to wait, on the scheduler that called it, for a task on another one. Dropping
-// it lets the task run on; an exception or an error that nobody collects goes to the runtime's handlers. A
-// resource; movable.
+// What spawn_on() returns: the way to wait, on the scheduler that called it, for a task on another one.
+// Dropping it lets the task run on; an exception or an error that nobody collects goes to the runtime's
+// handlers. A resource; movable.
 //
 // Awaiting it gives the task's T, or throws what the task threw; once.
 // Errors:    those of the task.
@@ -203,8 +203,9 @@ class remote_handle : private stop_callback {
   wait_point waiting_;
 };
 
-// Runs `fn(args...)`, which returns a task, on the scheduler `where`. The callable and the arguments are moved
-// there with the call, and end there; the result comes home. It keeps both runtimes running until it has.
+// Runs `fn(args...)`, which returns a task, on the scheduler `where`. The callable and the arguments are
+// moved there with the call, and end there; the result comes home. It keeps both runtimes running until it
+// has.
 //
 // Threads:  a scheduler's.
 // REQUIRES: the runtime of `where` exists until the task has ended.

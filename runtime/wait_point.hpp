@@ -41,8 +41,8 @@ class wait_point {
     }
   }
 
-  // What start() returns when there is nothing to wait for. Somebody for whom there never is does not keep the
-  // scheduler from the others.
+  // What start() returns when there is nothing to wait for. Somebody for whom there never is does not keep
+  // the scheduler from the others.
   std::coroutine_handle<> go_on(waiter& up, stop_context& context) noexcept {
     if (context.home().may_go_on()) return up.next(&up);
     return yield(up, context);
