@@ -205,7 +205,13 @@ void scheduler::drain() {
   // Only the wake operation is left.
   wake_wanted_ = false;
   if (wake_.in_flight()) queue_.cancel(wake_);
-  while (!queue_.idle()) turn(time_point::never());
+  const time_point limit = time_point(queue_.fresh_now_ns()) + std::chrono::seconds(1);
+  while (!queue_.idle()) {
+    KEEL_ASSERT(now() < limit,
+                "a stream, a listener or another object with an operation in flight outlives its runtime: close "
+                "it, or let go of it, before");
+    turn(limit);
+  }
   current_scope here(this);
   take_messages();
 }

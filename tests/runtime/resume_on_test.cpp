@@ -119,7 +119,7 @@ TEST_CASE("resume_on: what runs away from home keeps the runtime running, and is
   CHECK(stopped == 10);
 }
 
-TEST_CASE("C9, resume_on: a stop finds the task wherever it is") {
+TEST_CASE("C2, resume_on: a stop finds the task wherever it is") {
   on_several(3, []() -> task<> {
     for (int round = 0; round < 300; ++round) {
       std::atomic<int> moves{0};

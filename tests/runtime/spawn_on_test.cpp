@@ -195,7 +195,7 @@ TEST_CASE("spawn_on: the graceful level arrives as such, the hard one may follow
   });
 }
 
-TEST_CASE("C9, spawn_on: stops and ends that race lose nothing") {
+TEST_CASE("C2, spawn_on: stops and ends that race lose nothing") {
   on_several(2, []() -> task<> {
     for (int round = 0; round < 2000; ++round) {
       auto far = spawn_on(
