@@ -68,6 +68,7 @@ void relocation::deliver_stop(message& self, scheduler& to) noexcept {
   if (!me.in_transit_.load(std::memory_order_seq_cst))
     me.task_.context().request_stop(me.wanted_.load(std::memory_order_seq_cst));
   me.stop_.deliver = &deliver_stop_returned;
+  const runtime::visit there(me.home_.owner());
   me.home_.post(me.stop_);
 }
 
@@ -83,6 +84,7 @@ void relocation::ended() noexcept {
   here.leave(task_.node_);
   if (&here != &home_) here.tasks().remove();
   in_transit_.store(true, std::memory_order_seq_cst);
+  const runtime::visit there(home_.owner());
   home_.post(end_);
 }
 

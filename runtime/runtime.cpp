@@ -50,6 +50,7 @@ struct runtime_state {
   std::vector<std::unique_ptr<scheduler>> schedulers;
   std::unique_ptr<stop_request[]> stops;
   std::atomic<int> busy{0};
+  std::atomic<int> visitors{0};
   std::atomic<unsigned> reaped{0};
   std::atomic<bool> running{false};
   std::atomic<run_order> order{run_order::wait};
@@ -89,6 +90,13 @@ runtime::runtime(const runtime_options& options) {
 runtime::~runtime() {
   for (auto& s : state_->schedulers) s->drain();
   for (const detail::shared_object& one : state_->shared) one.destroy(one.object);
+  // Messages that answered the last ones.
+  for (bool delivered = true; delivered;) {
+    delivered = false;
+    for (auto& s : state_->schedulers) delivered = s->deliver_rest() || delivered;
+  }
+  // Their last message has been taken; they are about to leave.
+  while (state_->visitors.load(std::memory_order_acquire) != 0) std::this_thread::yield();
   state_->schedulers.clear();
   delete state_;
 }
@@ -183,6 +191,13 @@ void runtime::unhandled_error(const char* task, std::error_code error) noexcept 
   if (error == errc::operation_canceled) return;
   const error_handler handler = state_->options.on_error;
   (handler != nullptr ? handler : &print_rate_limited)(task, error);
+}
+
+runtime::visit::visit(runtime& other) noexcept : visited_(*other.state_) {
+  visited_.visitors.fetch_add(1, std::memory_order_relaxed);
+}
+runtime::visit::~visit() {
+  visited_.visitors.fetch_sub(1, std::memory_order_release);
 }
 
 void runtime::note_busy(int change) noexcept {

@@ -90,11 +90,24 @@ class runtime {
 
   // For schedulers: how many of them have tasks. With none left, run() ends.
   void note_busy(int change) noexcept;
+  // For threads of another runtime, around a call after which this one may end: it waits for their leaving.
+  class visit;
 
  private:
   void run_one(unsigned index) noexcept;
 
   detail::runtime_state* state_;
+};
+
+class runtime::visit {
+ public:
+  explicit visit(runtime& other) noexcept;
+  visit(const visit&) = delete;
+  visit& operator=(const visit&) = delete;
+  ~visit();
+
+ private:
+  detail::runtime_state& visited_;
 };
 
 }  // namespace keel

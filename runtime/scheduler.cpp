@@ -207,13 +207,20 @@ void scheduler::drain() {
   if (wake_.in_flight()) queue_.cancel(wake_);
   const time_point limit = time_point(queue_.fresh_now_ns()) + std::chrono::seconds(1);
   while (!queue_.idle()) {
-    KEEL_ASSERT(now() < limit,
-                "a stream, a listener or another object with an operation in flight outlives its runtime: close "
-                "it, or let go of it, before");
+    KEEL_ASSERT(
+        now() < limit,
+        "a stream, a listener or another object with an operation in flight outlives its runtime: close "
+        "it, or let go of it, before");
     turn(limit);
   }
+  deliver_rest();
+}
+
+bool scheduler::deliver_rest() noexcept {
   current_scope here(this);
-  take_messages();
+  const bool delivered = take_messages();
+  if (dead_ != nullptr) bury_dead();
+  return delivered;
 }
 
 }  // namespace keel

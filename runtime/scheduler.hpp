@@ -167,6 +167,8 @@ class scheduler {
   void reap();
   // Reaps, and ends the wake-up operation, too: nothing reaches it any more.
   void drain();
+  // Delivers what came after that. True when there was something.
+  bool deliver_rest() noexcept;
 
  private:
   // How many answers that are there already a node may take in one run.

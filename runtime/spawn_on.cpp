@@ -4,7 +4,6 @@
 
 namespace keel {
 namespace detail {
-
 remote_call::remote_call(scheduler& home, scheduler& target) noexcept : home_(home), target_(target) {}
 
 void remote_call::depart() noexcept {
@@ -29,13 +28,18 @@ void remote_call::deliver_start(message& self, scheduler& to) noexcept {
 void remote_call::ended() noexcept {
   // What is told to stop from here on has ended.
   running_.reset();
+  const runtime::visit there(home_.owner());
   home_.post(end_);
 }
 
 void remote_call::deliver_end(message& self, scheduler&) noexcept {
   remote_call& call = static_cast<leg&>(self).call;
   call.done_ = true;
-  call.target_.owner().note_busy(-1);
+  {
+    runtime& target = call.target_.owner();
+    const runtime::visit there(target);
+    target.note_busy(-1);
+  }
   call.home_.owner().note_busy(-1);
   if (call.waiting_ != nullptr) {
     call.waiting_->wake();

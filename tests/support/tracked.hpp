@@ -3,12 +3,13 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <utility>
 
 namespace keel::test {
 
 // Counts its instances. One that was copied bitwise, or is destroyed twice, shows in broken(): it then does
-// not stand where it was made. For tests with one thread.
+// not stand where it was made. The counts are for all threads together.
 class tracked {
  public:
   explicit tracked(int number = 0) noexcept : value(number), self_(this) { ++alive_; }
@@ -38,8 +39,8 @@ class tracked {
   }
   const tracked& checked() const noexcept { return const_cast<tracked*>(this)->checked(); }
 
-  static inline int alive_ = 0;
-  static inline int broken_ = 0;
+  static inline std::atomic<int> alive_ = 0;
+  static inline std::atomic<int> broken_ = 0;
   tracked* self_;
 };
 
