@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What 100 quiet connections of an echo server feel when one floods it: the server on a CPU of its own.
 
-  bench/echo/flood.py                     keel on both engines, and the peers that are built; 3 rounds in turns
+  bench/echo/flood.py                keel on both engines, and the peers that are built; 3 rounds in turns
   bench/echo/flood.py --floods 4 --rounds 5 --only keel
 """
 
@@ -24,7 +24,7 @@ def servers_of(build):
         "epoll": [build / "bench/echo_epoll", "{port}"],
         "asio": [build / "bench/echo_asio", "{port}"],
     }
-    return {name: [str(word) for word in command] for name, command in known.items() if command[0].is_file()}
+    return {name: [str(word) for word in words] for name, words in known.items() if words[0].is_file()}
 
 
 def main():
@@ -44,9 +44,10 @@ def main():
     for _ in range(options.rounds):
         for name, command in servers.items():
             with measure.Server(command, cpu) as server:
-                load = ["taskset", "-c", ",".join(map(str, others)), options.build / "bench/echo_flood", "127.0.0.1",
-                        server.port, options.quiet, options.floods, options.seconds]
-                done = subprocess.run([str(word) for word in load], stdout=subprocess.PIPE, text=True, check=True)
+                load = ["taskset", "-c", ",".join(map(str, others)), options.build / "bench/echo_flood",
+                        "127.0.0.1", server.port, options.quiet, options.floods, options.seconds]
+                command = [str(word) for word in load]
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             runs[name].append(json.loads(done.stdout))
     for name, found in runs.items():
         row = {key: round(statistics.median(run[key] for run in found), 2)
