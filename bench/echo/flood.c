@@ -3,8 +3,8 @@
 //     echo_flood HOST PORT [QUIET FLOODS SECONDS]        100 quiet connections, 1 flood, 3 seconds
 //
 // The quiet ones take turns: one sends 64 bytes and waits for their echo, then a pause. First alone, then
-// while FLOODS connections, in a process of their own, send without ever waiting for what comes back. One JSON
-// line: the 50th and 99th percentile of both, in microseconds, and the ratio of the 99ths.
+// while FLOODS connections, in a process of their own, send without ever waiting for what comes back. One
+// JSON line: the 50th and 99th percentile of both, in microseconds, and the ratio of the 99ths.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

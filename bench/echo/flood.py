@@ -24,7 +24,8 @@ def servers_of(build):
         "epoll": [build / "bench/echo_epoll", "{port}"],
         "asio": [build / "bench/echo_asio", "{port}"],
     }
-    return {name: [str(word) for word in words] for name, words in known.items() if words[0].is_file()}
+    built = {name: words for name, words in known.items() if words[0].is_file()}
+    return {name: [str(word) for word in words] for name, words in built.items()}
 
 
 def main():
