@@ -2,6 +2,7 @@
 
 #include <keel/kevent_sys/blocking_pool.hpp>
 
+#include "merged_request.hpp"
 #include "unhandled.hpp"
 
 #include <algorithm>
@@ -19,13 +20,10 @@ struct stop_request : message {
   stop_request() noexcept : message(&deliver_stop) {}
 
   static void deliver_stop(message& self, scheduler& to) noexcept {
-    auto& me = static_cast<stop_request&>(self);
-    me.posted.store(false, std::memory_order_seq_cst);
-    to.tasks().context().request_stop(me.level.load(std::memory_order_seq_cst));
+    to.tasks().context().request_stop(static_cast<stop_request&>(self).merged.open());
   }
 
-  std::atomic<bool> posted{false};
-  std::atomic<stop_level> level{stop_level::none};
+  merged_request<stop_level> merged;
 };
 
 struct shared_object {
@@ -166,10 +164,7 @@ void runtime::run_once(time_point deadline) {
 void runtime::request_stop(stop_level level) noexcept {
   for (unsigned i = 0; i < size(); ++i) {
     detail::stop_request& request = state_->stops[i];
-    stop_level before = request.level.load();
-    while (before < level && !request.level.compare_exchange_weak(before, level)) {
-    }
-    if (!request.posted.exchange(true)) at(i).post(request);
+    if (request.merged.raise(level)) at(i).post(request);
   }
 }
 

@@ -373,7 +373,16 @@ findings explore(const exploration& options, const std::function<std::unique_ptr
   detail::machine* before = std::exchange(detail::current, &m);
   findings found = m.run();
   detail::current = before;
+  if (std::getenv("KEEL_MODEL_COUNTS") != nullptr) {
+    std::fprintf(stderr, "%9llu schedules%s%s\n", static_cast<unsigned long long>(found.schedules),
+                 found.failed() ? ", the last of which failed: " : "", found.failure.c_str());
+  }
   return found;
+}
+
+std::string findings::problem() const {
+  if (failed()) return failure + "\n" + schedule;
+  return complete ? "" : "not all schedules were run";
 }
 
 void fail(const char* why) {

@@ -34,6 +34,9 @@ struct findings {
   std::vector<std::uint8_t> choices;  // leads there again
 
   bool failed() const noexcept { return !failure.empty(); }
+  bool failed_with(const char* text) const { return failure.find(text) != std::string::npos; }
+  // Nothing when all schedules were run and none failed; else what to tell.
+  std::string problem() const;
 };
 
 // A program: made anew for each schedule. It keeps its state in members, and no memory of its own on the
@@ -48,6 +51,7 @@ class model {
   virtual void finish() {}
 };
 
+// With KEEL_MODEL_COUNTS in the environment it tells how many schedules that were.
 findings explore(const exploration& options, const std::function<std::unique_ptr<model>()>& make);
 
 template <class Model, class... Args>

@@ -1,5 +1,5 @@
-// What the threads of a model share: atomics with the orders of C++, locks, sleeping, and plain memory in which
-// a data race is a failure.
+// What the threads of a model share: atomics with the orders of C++, locks, sleeping, and plain memory in
+// which a data race is a failure.
 #pragma once
 
 #include <atomic>
