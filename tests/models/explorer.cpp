@@ -292,9 +292,6 @@ std::string machine::name_of(const void* object) const {
 
 }  // namespace
 
-void step(const char* what, const void* object, condition until) {
-  current->step(what, object, until);
-}
 void outcome(const char* what, std::uint64_t value) {
   current->outcome(what, value);
 }
@@ -385,6 +382,9 @@ std::string findings::problem() const {
   return complete ? "" : "not all schedules were run";
 }
 
+void step(const char* what, const void* object, condition until) {
+  detail::current->step(what, object, until);
+}
 void fail(const char* why) {
   detail::current->fail(why);
 }

@@ -66,6 +66,15 @@ void fail(const char* why);
 inline void expect(bool condition, const char* why) {
   if (!condition) fail(why);
 }
+// Whether a thread that waits may go on.
+struct condition {
+  bool (*holds)(const void* what) = nullptr;
+  const void* what = nullptr;
+};
+
+// The thread is about to do something that others can see: they may go first. With a condition, it waits for
+// that. `what` says so in the schedule.
+void step(const char* what, const void* object = nullptr, condition until = {});
 // One of 0 to n - 1: each is explored.
 unsigned any_of(unsigned n);
 // A line in the schedule of a failure.
@@ -92,17 +101,8 @@ struct view {
   }
 };
 
-// Whether a thread that waits may go on.
-struct condition {
-  bool (*holds)(const void* what) = nullptr;
-  const void* what = nullptr;
-};
-
 // What the models' atomics, locks and bells do, on the machine that explore() runs.
 
-// The thread is about to do something that others can see: they may go first. With a condition, it waits for
-// that. `what` says so in the schedule.
-void step(const char* what, const void* object = nullptr, condition until = {});
 // Adds to the line of the step.
 void outcome(const char* what, std::uint64_t value);
 // threads_max: none, for the model is being made or finished.

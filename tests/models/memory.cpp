@@ -107,7 +107,7 @@ bool word::compare_exchange_word(std::uint64_t& expected, std::uint64_t wanted, 
 
 void fence(std::memory_order order) {
   order = detail::weakened(order);
-  detail::step("fence");
+  step("fence");
   detail::view& known = detail::known();
   if (detail::acquires(order)) known.join(detail::loaded());
   if (order == std::memory_order_seq_cst) {
@@ -125,14 +125,14 @@ void fence(std::memory_order order) {
 }
 
 bool futex_wait(const atomic<std::uint32_t>& word, std::uint32_t expected) {
-  detail::step("waits for a change of", &word);
+  step("waits for a change of", &word);
   if (word.now() != expected) return false;
   detail::park(&word);
   return true;
 }
 
 void futex_wake(const atomic<std::uint32_t>& word, unsigned most) {
-  detail::step("wakes who sleeps on", &word);
+  step("wakes who sleeps on", &word);
   detail::outcome(": ", detail::unpark(&word, most));
 }
 
@@ -154,14 +154,14 @@ void race_detector::write() {
 
 void mutex::lock() {
   const auto is_free = [](const void* self) { return !static_cast<const mutex*>(self)->locked_; };
-  detail::step("locks", this, {is_free, this});
+  step("locks", this, {is_free, this});
   locked_ = true;
   ++detail::locks_held();
   detail::known().join(released_);
 }
 
 bool mutex::try_lock() {
-  detail::step("tries to lock", this);
+  step("tries to lock", this);
   if (locked_) return false;
   locked_ = true;
   ++detail::locks_held();
@@ -185,7 +185,7 @@ bool condition_variable::wait(mutex& lock, bool may_give_up) {
     const auto& s = *static_cast<const sleeper*>(self);
     return (s.notified || s.gives_up) && !s.lock->locked_;
   };
-  detail::step("waits for", this, {goes_on, &me});
+  step("waits for", this, {goes_on, &me});
   lock.locked_ = true;
   ++detail::locks_held();
   detail::known().join(lock.released_);
@@ -198,7 +198,7 @@ bool condition_variable::wait(mutex& lock, bool may_give_up) {
 
 void condition_variable::notify(unsigned most) {
   // Whoever is notified needs the lock: with it, nobody can tell when that happened.
-  if (detail::locks_held() == 0) detail::step("notifies", this);
+  if (detail::locks_held() == 0) step("notifies", this);
   const unsigned woken = std::min(most, count_);
   for (unsigned i = 0; i < woken; ++i) sleepers_[i]->notified = true;
   std::copy(sleepers_.begin() + woken, sleepers_.begin() + count_, sleepers_.begin());
@@ -206,7 +206,7 @@ void condition_variable::notify(unsigned most) {
 }
 
 void bell::ring() {
-  detail::step("rings", this);
+  step("rings", this);
   rung_ = true;
   released_.join(detail::known());
   detail::tick();
@@ -214,13 +214,13 @@ void bell::ring() {
 
 void bell::wait() {
   const auto rung = [](const void* self) { return static_cast<const bell*>(self)->rung_; };
-  detail::step("sleeps until", this, {rung, this});
+  step("sleeps until", this, {rung, this});
   rung_ = false;
   detail::known().join(released_);
 }
 
 bool bell::hear() {
-  detail::step("looks at", this);
+  step("looks at", this);
   if (!rung_) return false;
   rung_ = false;
   detail::known().join(released_);
@@ -244,7 +244,7 @@ void yield() {
     const auto& before = *static_cast<const mark*>(self);
     return before.lagged || detail::steps() != before.steps;
   };
-  detail::step("lets others go first", nullptr, {moved, &now});
+  step("lets others go first", nullptr, {moved, &now});
 }
 
 }  // namespace keel::test
