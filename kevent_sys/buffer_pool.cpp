@@ -140,7 +140,9 @@ void buffer_pool::give_back(std::uint16_t id) noexcept {
 }
 
 bool buffer_pool::collect() noexcept {
-  if (remote_.load(std::memory_order_relaxed) == 0) return false;
+  // After set_starving(true) this is the look that give_back() relies on: a relaxed one may see what was
+  // before.
+  if (remote_.load(std::memory_order_seq_cst) == 0) return false;
   KEEL_ASSERT(remote_.load(std::memory_order_relaxed) != closed);
   std::uint32_t head = remote_.exchange(0, std::memory_order_acquire);
   const bool some = head != 0;
