@@ -1,5 +1,5 @@
-// Runs a small program of a few threads under every schedule with few preemptions, and under every value that
-// a weakly ordered memory may show it. See docs/decisions/0009.
+// Runs a small program of a few threads under every schedule with few preemptions, and under every value
+// that a weakly ordered memory may show it. See docs/decisions/0009.
 #pragma once
 
 #include <array>

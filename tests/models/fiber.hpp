@@ -1,4 +1,5 @@
-// A stack of its own, for the explorer: its threads are fibers of one thread, so that real code runs in them.
+// A stack of its own, for the explorer: its threads are fibers of one thread, so that real code runs in
+// them.
 #pragma once
 
 #include <ucontext.h>

@@ -1,6 +1,7 @@
-// The threads that wait in a shared queue: who leads, who follows, and who is woken. Transcribes await, lead,
-// follow, wake, hand_over, flush, settle, check_last, deliver and get_events of kevent_sys/shared_queue_wait.cpp
-// and shared_queue.cpp, for an engine whose answers are either a poll that ends, or the no-op of ring().
+// The threads that wait in a shared queue: who leads, who follows, and who is woken. Transcribes await,
+// lead, follow, wake, hand_over, check_last, deliver and get_events of kevent_sys/shared_queue_wait.cpp,
+// flush and settle of shared_queue.cpp, for an engine whose answers are either a poll that ends, or the
+// no-op of ring().
 
 #include <doctest/doctest.h>
 
