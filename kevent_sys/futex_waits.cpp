@@ -46,8 +46,14 @@ struct futex_waits::state {
     const void* word = nullptr;
     std::uint32_t value = 0;
     bool woken = false;
+    bool leaving = false;  // the thread lets go of the word
   };
 
+  slot* find(const operation& op) noexcept {
+    const auto end = slots + used;
+    const auto at = std::find_if(slots, end, [&](const slot& s) { return s.op == &op; });
+    return at == end ? nullptr : at;
+  }
   bool start(futex_waits& owner) noexcept;
   void run(futex_waits& owner) noexcept;
   // True when some are newly woken. `index`: of the entry that the kernel names, or none.
@@ -133,7 +139,7 @@ int futex_waits::add(operation& op) noexcept {
   {
     const std::lock_guard lock(state_->mutex);
     if (state_->used == futexes_max) return -ENOSPC;
-    state_->slots[state_->used++] = {&op, word, value, false};
+    state_->slots[state_->used++] = {&op, word, value};
   }
   state_->poke();
   state_->wait_until_armed();
@@ -144,13 +150,17 @@ bool futex_waits::remove(operation& op) noexcept {
   if (state_ == nullptr) return false;
   {
     const std::lock_guard lock(state_->mutex);
-    const auto end = state_->slots + state_->used;
-    const auto at = std::find_if(state_->slots, end, [&](const auto& s) { return s.op == &op; });
-    if (at == end || at->woken) return false;
-    *at = state_->slots[--state_->used];
+    state::slot* at = state_->find(op);
+    if (at == nullptr || at->woken) return false;
+    at->leaving = true;
   }
-  // The thread lets go of the word: whoever wakes it now must not be told that somebody was woken.
+  // The thread notes who was told that somebody was woken; from then on nobody who wakes the word is told so.
   state_->poke();
+  state_->wait_until_armed();
+  const std::lock_guard lock(state_->mutex);
+  state::slot* at = state_->find(op);
+  if (at->woken) return false;
+  *at = state_->slots[--state_->used];
   return true;
 }
 
@@ -198,7 +208,7 @@ void futex_waits::state::run(futex_waits& owner) noexcept {
       entries[0] = entry_for(&control, __atomic_load_n(&control, __ATOMIC_SEQ_CST));
       count = 1;
       for (std::uint32_t i = 0; i < used; ++i)
-        if (!slots[i].woken) entries[count++] = entry_for(slots[i].word, slots[i].value);
+        if (!slots[i].woken && !slots[i].leaving) entries[count++] = entry_for(slots[i].word, slots[i].value);
     }
     if (some) owner.bell_(owner.context_);
     armed.store(static_cast<std::uint32_t>(entries[0].value));

@@ -168,3 +168,38 @@ TEST_CASE("futex_waits: a thousand changes by another thread are all seen") {
   }
   other.join();
 }
+
+// C2: else a wake-up for one of several is lost, for the next one hears nothing of it.
+TEST_CASE("futex_waits: who is removed has swallowed no wake-up that somebody was told of") {
+  if (!can_wait()) return;
+  constexpr int rounds = 1'000;
+  waits w;
+  word here{7};
+  std::atomic<int> begun{0};
+  std::atomic<int> ended{0};
+  long told = 0;
+  std::thread waker([&] {
+    for (int round = 1; round <= rounds; ++round) {
+      while (begun.load() != round) std::this_thread::yield();
+      told = wake(here);
+      ended.store(round);
+    }
+  });
+  operation op(waiting_for(here, 7), &no_completion);
+  int swallowed = 0;
+  for (int round = 1; round <= rounds; ++round) {
+    REQUIRE(w.futexes.add(op) == -EINPROGRESS);
+    begun.store(round);
+    const bool removed = w.futexes.remove(op);
+    while (ended.load() != round) std::this_thread::yield();
+    if (removed) {
+      swallowed += told == 0 ? 0 : 1;
+    } else {
+      CHECK(told == 1);
+      REQUIRE(w.collect_until(1));
+      w.woken.clear();
+    }
+  }
+  waker.join();
+  CHECK(swallowed == 0);
+}
