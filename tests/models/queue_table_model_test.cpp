@@ -34,7 +34,8 @@ constexpr unsigned closing = 1;
 constexpr unsigned first_queue = 2;
 constexpr unsigned second_queue = 3;
 
-// Two threads visit the number; a third closes its queue, and another queue gets the number as soon as it is free.
+// Two threads visit the number; a third closes its queue, and another queue gets the number as soon as it is
+// free.
 struct table : model {
   explicit table(mutation m) : broken(m) {
     label(&queue, "the number");

@@ -31,7 +31,7 @@ struct letter {
   plain<letter*> next{nullptr};
 };
 
-// The main task of the first scheduler sends a task to the second, and ends; the second has a task of its own.
+// The main task of the first scheduler sends a task to the second, and ends; the second has one of its own.
 struct ending : model {
   explicit ending(mutation m) : broken(m) {
     label(&busy, "the count");
