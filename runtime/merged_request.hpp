@@ -1,4 +1,4 @@
-// Private to runtime: a request with a level, on its way to another thread.
+// A request with a level, on its way to another thread.
 #pragma once
 
 #include <keel/runtime/inbox.hpp>

@@ -1,8 +1,8 @@
 #include <keel/runtime/runtime.hpp>
 
 #include <keel/kevent_sys/blocking_pool.hpp>
+#include <keel/runtime/merged_request.hpp>
 
-#include "merged_request.hpp"
 #include "unhandled.hpp"
 
 #include <algorithm>

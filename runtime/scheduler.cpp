@@ -63,29 +63,15 @@ void root_group::became_empty() noexcept {
 }
 
 void scheduler::post(message& m) noexcept {
-  message* head = inbox_.load(std::memory_order_relaxed);
-  do {
-    m.next = head;
-  } while (!inbox_.compare_exchange_weak(head, &m, std::memory_order_seq_cst, std::memory_order_relaxed));
-  // An awake scheduler looks by itself; a sleeping one is woken by the first of us.
-  if (asleep_.load(std::memory_order_seq_cst) != 0 && asleep_.exchange(0, std::memory_order_seq_cst) != 0) {
-    queue_.wake();
-  }
+  if (inbox_.push(m)) queue_.wake();
 }
 
 bool scheduler::take_messages() noexcept {
-  if (inbox_.load(std::memory_order_relaxed) == nullptr) return false;
-  message* newest = inbox_.exchange(nullptr, std::memory_order_acquire);
-  message* oldest = nullptr;
-  while (newest != nullptr) {
-    message* next = newest->next;
-    newest->next = oldest;
-    oldest = newest;
-    newest = next;
-  }
-  while (oldest != nullptr) {
-    message& m = *oldest;
-    oldest = m.next;
+  message* next = inbox_.take_all();
+  if (next == nullptr) return false;
+  while (next != nullptr) {
+    message& m = *next;
+    next = m.next;
     ++counters_.messages;
     m.deliver(m, *this);
   }
@@ -175,12 +161,9 @@ void scheduler::turn(time_point deadline) {
   std::uint64_t until = nothing_ready() ? deadline.since_boot_ns() : 0;
   // What was left has just ended: no event will come.
   if (draining_ && !has_work()) until = 0;
-  if (until != 0) {
-    asleep_.store(1, std::memory_order_seq_cst);
-    if (inbox_.load(std::memory_order_seq_cst) != nullptr) until = 0;
-  }
+  if (until != 0 && !inbox_.announce_sleep()) until = 0;
   queue_.wait(until);
-  asleep_.store(0, std::memory_order_relaxed);
+  inbox_.awake();
   counters_.events += queue_.consume(turn_events_);
   if (dead_ != nullptr) bury_dead();
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <keel/kevent_sys/queue.hpp>
+#include <keel/runtime/inbox.hpp>
 #include <keel/runtime/resume.hpp>
 #include <keel/runtime/stop_context.hpp>
 #include <keel/runtime/task_group.hpp>
@@ -211,10 +212,7 @@ class scheduler {
   bool wake_wanted_ = true;
   bool draining_ = false;
 
-  // Sleep protocol: the sender pushes, then looks at asleep_; the owner sets asleep_, then looks at inbox_
-  // again. asleep_ values: 0 awake; 1 sleeping or about to.
-  alignas(64) std::atomic<message*> inbox_{nullptr};
-  std::atomic<std::uint32_t> asleep_{0};
+  alignas(64) inbox<message> inbox_;
 };
 
 }  // namespace keel

@@ -50,18 +50,17 @@ void remote_call::deliver_end(message& self, scheduler&) noexcept {
 }
 
 void remote_call::request_stop(stop_level level) noexcept {
-  if (done_ || level <= level_.load(std::memory_order_relaxed)) return;
-  level_.store(level, std::memory_order_seq_cst);
-  if (stop_posted_.exchange(true, std::memory_order_seq_cst)) return;
+  if (done_ || level <= requested_) return;
+  requested_ = level;
+  if (!stop_request_.raise(level)) return;
   shares_.fetch_add(1, std::memory_order_relaxed);
   target_.post(stop_);
 }
 
 void remote_call::deliver_stop(message& self, scheduler&) noexcept {
   remote_call& call = static_cast<leg&>(self).call;
-  // First that the next request needs a message of its own, then what was requested.
-  call.stop_posted_.store(false, std::memory_order_seq_cst);
-  if (call.running_) call.running_->request_stop(call.level_.load(std::memory_order_seq_cst));
+  const stop_level level = call.stop_request_.open();
+  if (call.running_) call.running_->request_stop(level);
   call.drop_share();
 }
 

@@ -1,6 +1,7 @@
 // Tasks on another scheduler, awaited from this one.
 #pragma once
 
+#include <keel/runtime/merged_request.hpp>
 #include <keel/runtime/spawn.hpp>
 #include <keel/runtime/wait_point.hpp>
 
@@ -62,10 +63,10 @@ class remote_call : public recycled {
   leg stop_{&deliver_stop, *this};
   leg end_{&deliver_end, *this};
   std::atomic<std::uint32_t> shares_{2};
-  std::atomic<stop_level> level_{stop_level::none};  // written at home
-  std::atomic<bool> stop_posted_{false};
+  merged_request<stop_level> stop_request_;
   // Home.
   wait_point* waiting_ = nullptr;
+  stop_level requested_ = stop_level::none;
   bool done_ = false;
   bool handle_gone_ = false;
   bool seen_ = false;
