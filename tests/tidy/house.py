@@ -39,7 +39,7 @@ SYSTEM_HEADER_HOMES = [
     ("sys/epoll.h", ["kevent_sys"]),
     ("sys/socket.h", ["kevent_sys", "net"]),
     ("netdb.h", ["kevent_sys", "net"]),
-    ("fcntl.h", ["kevent_sys", "fs"]),
+    ("fcntl.h", ["kevent_sys", "runtime", "fs"]),
     ("sys/stat.h", ["kevent_sys", "fs"]),
 ]
 
