@@ -67,6 +67,7 @@ TESTED_ELSEWHERE = {
     "kevent_sys/uring_buffers": ("tests/kevent_sys/engine_buffers_test.cpp", "as every engine does it"),
     "kevent_sys/uring_requests": ("tests/kevent_sys/engine_requests_test.cpp", "as every engine does it"),
     "kevent_sys/uring_trial": ("tests/kevent_sys/probe_test.cpp", "private; a probe is what it finds"),
+    "runtime/process_launch": ("tests/runtime/process_test.cpp", "private; a spawn shows all of it"),
     "runtime/relocation": ("tests/runtime/resume_on_test.cpp", "private; what moves is seen there"),
     "runtime/unhandled": ("tests/runtime/spawn_test.cpp", "private; its death tests see what it prints"),
 }
