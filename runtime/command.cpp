@@ -3,7 +3,9 @@
 #include <keel/base/assert.hpp>
 
 #include <unistd.h>
+#include <cstring>
 #include <utility>
+#include <vector>
 
 namespace keel {
 namespace {
@@ -19,50 +21,62 @@ void check_name(std::string_view name) noexcept {
 
 }  // namespace
 
-command::command(std::span<const std::string> words) : words_(words.begin(), words.end()) {
+command::command(std::span<const std::string> words) {
   KEEL_ASSERT(!words.empty(), "a command begins with its program");
+  for (const std::string& word : words) add(words_, word);
 }
 
 command::command(const command& other)
-    : words_(other.words_), folder_(other.folder_), changes_(other.changes_), inherits_(other.inherits_) {}
+    : words_(other.words_),
+      folder_(other.folder_),
+      changes_(other.changes_),
+      inherits_(other.inherits_),
+      has_zero_inside_(other.has_zero_inside_) {}
 
 command::command(command&& other) noexcept
     : words_(std::move(other.words_)),
       folder_(std::move(other.folder_)),
       changes_(std::move(other.changes_)),
-      inherits_(other.inherits_) {}
+      inherits_(other.inherits_),
+      has_zero_inside_(other.has_zero_inside_) {}
 
 command& command::operator=(command other) noexcept {
   words_ = std::move(other.words_);
   folder_ = std::move(other.folder_);
   changes_ = std::move(other.changes_);
   inherits_ = other.inherits_;
+  has_zero_inside_ = other.has_zero_inside_;
   return *this;
 }
 
 command::~command() = default;
 
+void command::add(std::string& list, std::string_view word) {
+  if (word.find('\0') != std::string_view::npos) has_zero_inside_ = true;
+  list += word;
+  list += '\0';
+}
+
 command& command::with_argument(std::string_view word) & {
-  words_.emplace_back(word);
+  add(words_, word);
   return *this;
 }
 
 command& command::in_folder(std::string_view path) & {
+  if (path.find('\0') != std::string_view::npos) has_zero_inside_ = true;
   folder_ = path;
   return *this;
 }
 
 command& command::with_variable(std::string_view name, std::string_view value) & {
   check_name(name);
-  std::string& change = changes_.emplace_back(name);
-  change += '=';
-  change += value;
+  add(changes_, std::string(name) + '=' + std::string(value));
   return *this;
 }
 
 command& command::without_variable(std::string_view name) & {
   check_name(name);
-  changes_.emplace_back(name);
+  add(changes_, name);
   return *this;
 }
 
@@ -72,15 +86,18 @@ command& command::with_empty_environment() & {
   return *this;
 }
 
-std::vector<std::string> command::environment() const {
-  std::vector<std::string> all;
+std::string command::environment() const {
+  std::vector<std::string_view> all;
   for (char** each = inherits_ ? ::environ : nullptr; each != nullptr && *each != nullptr; ++each)
     all.emplace_back(*each);
-  for (const std::string& change : changes_) {
-    std::erase_if(all, [&](const std::string& old) { return name_of(old) == name_of(change); });
-    if (change.find('=') != std::string::npos) all.push_back(change);
+  const char* const end = changes_.c_str() + changes_.size();
+  for (const char* change = changes_.c_str(); change != end; change += std::strlen(change) + 1) {
+    std::erase_if(all, [&](std::string_view old) { return name_of(old) == name_of(change); });
+    if (std::strchr(change, '=') != nullptr) all.emplace_back(change);
   }
-  return all;
+  std::string packed;
+  for (const std::string_view each : all) (packed += each) += '\0';
+  return packed;
 }
 
 }  // namespace keel

@@ -5,7 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
+#include <utility>
 
 namespace keel {
 
@@ -20,8 +20,7 @@ class command {
   template <class... Words>
   requires(sizeof...(Words) > 0 && (std::convertible_to<const Words&, std::string_view> && ...))
       command(const Words&... words) {
-    words_.reserve(sizeof...(Words));
-    (words_.emplace_back(std::string_view(words)), ...);
+    (add(words_, words), ...);
   }
   // REQUIRES: !words.empty()
   explicit command(std::span<const std::string> words);
@@ -50,17 +49,22 @@ class command {
   command& with_empty_environment() &;
   command&& with_empty_environment() && { return std::move(with_empty_environment()); }
 
-  const std::string& program() const noexcept { return words_.front(); }
-  std::span<const std::string> words() const noexcept { return words_; }
+  std::string_view program() const noexcept { return words_.c_str(); }
   const std::string& folder() const noexcept { return folder_; }
-  // All of it, as "NAME=value".
-  std::vector<std::string> environment() const;
+  // As the kernel takes them: each word, and each "NAME=value", with a zero behind it.
+  const std::string& words() const noexcept { return words_; }
+  std::string environment() const;
+  // Some word has a zero inside: it cannot be run.
+  bool has_zero_inside() const noexcept { return has_zero_inside_; }
 
  private:
-  std::vector<std::string> words_;
+  void add(std::string& list, std::string_view word);
+
+  std::string words_;
   std::string folder_;
-  std::vector<std::string> changes_;  // "NAME=value" sets, "NAME" removes
+  std::string changes_;  // "NAME=value" sets, "NAME" removes
   bool inherits_ = true;
+  bool has_zero_inside_ = false;
 };
 
 }  // namespace keel

@@ -17,6 +17,7 @@
 #include <cstring>
 #include <mutex>
 #include <new>
+#include <vector>
 
 #if defined(__SANITIZE_THREAD__)
 #define KEEL_THREAD_SANITIZER 1
@@ -164,35 +165,32 @@ int start_child([[maybe_unused]] child_memory& memory, child_plan& plan, int& pi
   return pid < 0 ? -error : pid;
 }
 
-std::vector<std::string> candidates_of(const std::string& program) {
-  if (program.empty()) return {};
-  if (program.find('/') != std::string::npos) return {program};
+// Where to look for it, each path with a zero behind it.
+std::string candidates_of(std::string_view program) {
+  std::string all;
+  if (program.empty()) return all;
+  if (program.find('/') != std::string_view::npos) return (all += program) += '\0';
   const char* path = ::getenv("PATH");
   std::string_view left = path != nullptr ? path : "/usr/local/bin:/usr/bin:/bin";
-  std::vector<std::string> all;
   for (;;) {
     const std::string_view folder = left.substr(0, left.find(':'));
-    all.push_back(std::string(folder.empty() ? "." : folder) + '/' + program);
+    all += folder.empty() ? "." : folder;
+    ((all += '/') += program) += '\0';
     if (folder.size() == left.size()) return all;
     left.remove_prefix(folder.size() + 1);
   }
 }
 
-std::vector<char*> pointers_to(std::span<const std::string> texts) {
+// To each text in `packed`, and a null behind them.
+std::vector<char*> pointers_into(std::string& packed) {
   std::vector<char*> all;
-  all.reserve(texts.size() + 1);
-  for (const std::string& text : texts) all.push_back(const_cast<char*>(text.c_str()));
+  char* const end = packed.data() + packed.size();
+  for (char* at = packed.data(); at != end; at += std::strlen(at) + 1) all.push_back(at);
   all.push_back(nullptr);
   return all;
 }
 
-bool has_zero_inside(std::span<const std::string> texts) noexcept {
-  for (const std::string& text : texts)
-    if (text.find('\0') != std::string::npos) return true;
-  return false;
-}
-
-const char* hint_of(const child_plan& plan, const std::string& program) noexcept {
+const char* hint_of(const child_plan& plan, std::string_view program) noexcept {
   switch (plan.failed) {
     case step::group: return "it cannot have a group of its own";
     case step::folder: return "its folder cannot be entered";
@@ -203,7 +201,7 @@ const char* hint_of(const child_plan& plan, const std::string& program) noexcept
   switch (plan.error) {
     case ENOENT:
     case ENOTDIR:
-      return program.find('/') == std::string::npos
+      return program.find('/') == std::string_view::npos
                  ? "no folder of PATH has it: install it, or give its path"
                  : "there is no such file, or not the interpreter that its first line names";
     case EACCES: return "it may not be executed: see its permissions (chmod +x) and noexec mounts";
@@ -252,7 +250,7 @@ const char* keep(const std::string& text) {
 failure cannot_spawn(const command& what, std::error_code why, const char* hint) noexcept {
   constexpr std::size_t shown_max = 200;
   try {
-    std::string text = "spawn '" + what.program().substr(0, shown_max) + "'";
+    std::string text = "spawn '" + std::string(what.program().substr(0, shown_max)) + "'";
     if (!what.folder().empty()) text += " in '" + what.folder().substr(0, shown_max) + "'";
     if (hint != nullptr) text += std::string(" (") + hint + ")";
     return failure(why, keep(text));
@@ -262,14 +260,14 @@ failure cannot_spawn(const command& what, std::error_code why, const char* hint)
 }
 
 result<launched> launch(const launch_request& asked) {
-  const std::vector<std::string> environment = asked.what.environment();
-  const std::vector<std::string> candidates = candidates_of(asked.what.program());
-  const bool bad_folder = asked.what.folder().find('\0') != std::string::npos;
-  if (has_zero_inside(asked.what.words()) || has_zero_inside(environment) || bad_folder)
+  if (asked.what.has_zero_inside())
     return cannot_spawn(asked.what, kernel_error(EINVAL), "a word has a zero byte inside");
-  const std::vector<char*> arguments = pointers_to(asked.what.words());
-  const std::vector<char*> variables = pointers_to(environment);
-  const std::vector<char*> paths = pointers_to(candidates);
+  std::string words = asked.what.words();
+  std::string environment = asked.what.environment();
+  std::string candidates = candidates_of(asked.what.program());
+  const std::vector<char*> arguments = pointers_into(words);
+  const std::vector<char*> variables = pointers_into(environment);
+  const std::vector<char*> paths = pointers_into(candidates);
 
   child_memory memory;
   child_plan& plan =

@@ -9,6 +9,7 @@
 
 #include <sys/ioctl.h>
 #include <unistd.h>
+#include <vector>
 #include <algorithm>
 #include <csignal>
 

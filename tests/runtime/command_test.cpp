@@ -14,12 +14,19 @@ using keel::command;
 
 namespace {
 
+std::vector<std::string> unpack(const std::string& packed) {
+  std::vector<std::string> all;
+  for (std::size_t at = 0; at != packed.size(); at += all.back().size() + 1)
+    all.emplace_back(packed.c_str() + at);
+  return all;
+}
+
 std::vector<std::string> words_of(const command& c) {
-  return {c.words().begin(), c.words().end()};
+  return unpack(c.words());
 }
 
 bool has(const command& c, const std::string& variable) {
-  const auto all = c.environment();
+  const auto all = unpack(c.environment());
   return std::count(all.begin(), all.end(), variable) == 1;
 }
 
@@ -56,8 +63,18 @@ TEST_CASE("command: the environment is this one with changes") {
   CHECK(has(command("x").without_variable("KEEL_OUT"), "KEEL_OUTER=1"));
   CHECK(has(command("x").with_variable("KEEL_EMPTY", ""), "KEEL_EMPTY="));
   CHECK(command("x").with_empty_environment().environment().empty());
-  const auto one = command("x").with_empty_environment().with_variable("A", "b=c").environment();
-  CHECK(one == std::vector<std::string>{"A=b=c"});
+  const command one = command("x").with_empty_environment().with_variable("A", "b=c");
+  CHECK(unpack(one.environment()) == std::vector<std::string>{"A=b=c"});
+}
+
+TEST_CASE("command: knows that a word has a zero byte inside") {
+  const std::string_view bad("a\0b", 3);
+  CHECK_FALSE(command("x").has_zero_inside());
+  CHECK(command("x", bad).has_zero_inside());
+  CHECK(command("x").in_folder(bad).has_zero_inside());
+  const command variable = command("x").with_variable("A", bad);
+  CHECK(variable.has_zero_inside());
+  CHECK(command(variable).has_zero_inside());
 }
 
 TEST_CASE("command: one without a program, and a variable without a name, are bugs") {
