@@ -3,7 +3,11 @@
 
 #include <keel/fs/file.hpp>
 #include <keel/net/tcp.hpp>
+#include <keel/runtime/command.hpp>
+#include <keel/runtime/exit_status.hpp>
 #include <keel/runtime/graceful.hpp>
+#include <keel/runtime/pipe.hpp>
+#include <keel/runtime/process.hpp>
 #include <keel/runtime/run.hpp>
 #include <keel/runtime/scope.hpp>
 #include <keel/runtime/signals.hpp>
