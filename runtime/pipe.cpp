@@ -60,8 +60,6 @@ bool pipe_write_all_op::written(operation_awaiter& self) noexcept {
 }
 
 std::coroutine_handle<> pipe_close_op::start(waiter& up, stop_context& context) noexcept {
-  up_ = &up;
-  context_ = &context;
   // What begins from now on finds no descriptor.
   fd_ = std::move(end_.fd_);
   if (end_.direction_.busy == nullptr) {
@@ -69,6 +67,7 @@ std::coroutine_handle<> pipe_close_op::start(waiter& up, stop_context& context) 
     end_.close_now();
     return up.next(&up);
   }
+  waiting_.begin(up, context, "the end of what is in flight");
   end_.direction_.cancel();
   end_.direction_.tell_when_free(*this);
   return std::noop_coroutine();
@@ -78,7 +77,7 @@ void pipe_close_op::freed(runnable& self) noexcept {
   auto& me = static_cast<pipe_close_op&>(self);
   me.end_.fd_ = std::move(me.fd_);
   me.end_.close_now();
-  me.context_->home().resume(*me.up_);
+  me.waiting_.resume();
 }
 
 pipe_end& pipe_end::operator=(pipe_end&& other) noexcept {

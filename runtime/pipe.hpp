@@ -48,8 +48,7 @@ class pipe_close_op : private runnable {
 
   pipe_end& end_;
   unique_fd fd_;
-  waiter* up_ = nullptr;
-  stop_context* context_ = nullptr;
+  wait_point waiting_;
 };
 
 // What both ends have in common. A resource; movable while no operation is in flight. Destroying it closes
