@@ -3,18 +3,14 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
-
 #include "models/memory.hpp"
 
 using keel::test::atomic;
-using keel::test::expect;
 using keel::test::exploration;
 using keel::test::explore;
 using keel::test::findings;
 using keel::test::label;
 using keel::test::model;
-using keel::test::plain;
 using keel::test::step;
 
 namespace {

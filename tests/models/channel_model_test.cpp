@@ -5,7 +5,6 @@
 #include <doctest/doctest.h>
 
 #include <mutex>
-#include <utility>
 
 #include "models/mailbox.hpp"
 
@@ -18,7 +17,6 @@ using keel::test::mail;
 using keel::test::mailbox;
 using keel::test::model;
 using keel::test::mutex;
-using keel::test::plain;
 
 namespace {
 
@@ -40,7 +38,6 @@ enum class grant {
 
 constexpr unsigned mail_granted = 1;
 constexpr unsigned mail_stop = 2;
-constexpr unsigned values_max = 3;
 
 struct setup {
   grant how = grant::turn;
@@ -69,9 +66,9 @@ struct channel : model {
     unsigned size = 0;
     void push(waiter& w) { all[size++] = &w; }
     waiter& pop() {
-      waiter& first = *all[0];
-      erase(first);
-      return first;
+      waiter& oldest = *all[0];
+      erase(oldest);
+      return oldest;
     }
     void erase(waiter& w) {
       unsigned kept = 0;

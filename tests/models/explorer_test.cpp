@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <mutex>
 #include <string>
 
@@ -12,7 +13,6 @@ using keel::test::atomic;
 using keel::test::bell;
 using keel::test::condition_variable;
 using keel::test::expect;
-using keel::test::exploration;
 using keel::test::explore;
 using keel::test::findings;
 using keel::test::futex_wait;

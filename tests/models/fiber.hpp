@@ -36,7 +36,7 @@ class fiber {
   // What the sanitizers want to know of it.
   const void* bottom_ = nullptr;
   std::size_t size_ = 0;
-  void* shadow_ = nullptr;
+  [[maybe_unused]] void* shadow_ = nullptr;
 };
 
 }  // namespace keel::test

@@ -9,7 +9,6 @@
 
 #include "models/memory.hpp"
 
-using keel::test::any_of;
 using keel::test::atomic;
 using keel::test::bell;
 using keel::test::expect;

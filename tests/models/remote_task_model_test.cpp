@@ -11,7 +11,6 @@
 using keel::test::any_of;
 using keel::test::atomic;
 using keel::test::expect;
-using keel::test::exploration;
 using keel::test::explore;
 using keel::test::findings;
 using keel::test::label;

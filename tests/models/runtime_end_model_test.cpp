@@ -10,7 +10,6 @@
 using keel::test::atomic;
 using keel::test::bell;
 using keel::test::expect;
-using keel::test::exploration;
 using keel::test::explore;
 using keel::test::findings;
 using keel::test::label;
