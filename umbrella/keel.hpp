@@ -3,13 +3,20 @@
 
 #include <keel/fs/file.hpp>
 #include <keel/net/tcp.hpp>
+#include <keel/runtime/barrier.hpp>
 #include <keel/runtime/command.hpp>
+#include <keel/runtime/condition.hpp>
+#include <keel/runtime/event.hpp>
 #include <keel/runtime/exit_status.hpp>
 #include <keel/runtime/graceful.hpp>
+#include <keel/runtime/latch.hpp>
+#include <keel/runtime/mutex.hpp>
 #include <keel/runtime/pipe.hpp>
 #include <keel/runtime/process.hpp>
 #include <keel/runtime/run.hpp>
 #include <keel/runtime/scope.hpp>
+#include <keel/runtime/semaphore.hpp>
+#include <keel/runtime/shared_mutex.hpp>
 #include <keel/runtime/signals.hpp>
 #include <keel/runtime/sleep.hpp>
 #include <keel/runtime/this_task.hpp>
