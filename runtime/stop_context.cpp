@@ -21,6 +21,7 @@ void stop_context::attach(stop_context& parent) noexcept {
   home_ = parent.home_;
   node_ = parent.node_;
   level_ = parent.level_ > level_ ? parent.level_ : level_;
+  narrow_deadline(parent.deadline_ns_);
   if (parent.level_ == stop_level::hard) return;
   threshold = parent.level_ == stop_level::none ? stop_level::graceful : stop_level::hard;
   parent.add(*this);

@@ -45,7 +45,7 @@ class stop_context : private stop_callback {
   // As the root of a tree.
   void attach(scheduler& home) noexcept;
   void attach(stop_context& parent) noexcept;
-  // Beside `outer` instead of under it: no stop is passed on.
+  // Beside `outer` instead of under it: no stop is passed on, and no deadline inherited.
   void attach_shielded(stop_context& outer) noexcept;
   void detach() noexcept { unlink(); }
 
@@ -55,6 +55,13 @@ class stop_context : private stop_callback {
   void set_node(task_node& node) noexcept { node_ = &node; }
   stop_level level() const noexcept { return level_; }
   bool stopped(stop_level at_least = stop_level::hard) const noexcept { return level_ >= at_least; }
+
+  // The nearest deadline at which it will be stopped, of those around it: nanoseconds, as time_point counts
+  // them. What is attached later inherits it.
+  std::uint64_t deadline_ns() const noexcept { return deadline_ns_; }
+  void narrow_deadline(std::uint64_t at_ns) noexcept {
+    if (at_ns < deadline_ns_) deadline_ns_ = at_ns;
+  }
 
   // Raises the level here and below, and tells the callbacks. They may register and unregister callbacks.
   void request_stop(stop_level level) noexcept;
@@ -69,6 +76,7 @@ class stop_context : private stop_callback {
   scheduler* home_ = nullptr;
   task_node* node_ = nullptr;
   stop_context* parent_ = nullptr;
+  std::uint64_t deadline_ns_ = ~std::uint64_t{0};
   stop_level level_ = stop_level::none;
   intrusive_list<stop_callback> callbacks_;
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <keel/runtime/stop_context.hpp>
+#include <keel/runtime/time.hpp>
 
 #include <coroutine>
 
@@ -22,6 +23,9 @@ namespace answers {
 inline bool stopping(stop_context& context) noexcept {
   return context.stopped(stop_level::graceful);
 }
+inline time_point deadline(stop_context& context) noexcept {
+  return time_point(context.deadline_ns());
+}
 inline stop_context* stop_context_of(stop_context& context) noexcept {
   return &context;
 }
@@ -30,6 +34,12 @@ inline stop_context* stop_context_of(stop_context& context) noexcept {
 // Whether the task was asked to stop, gracefully at least.
 [[nodiscard]] inline auto stopping() noexcept {
   return question<bool, &answers::stopping>();
+}
+
+// The nearest deadline that stands around it (with_timeout, with_deadline), however far up; never() if none
+// does. By then it will have been asked to stop: what cannot be done until then need not begin.
+[[nodiscard]] inline auto deadline() noexcept {
+  return question<time_point, &answers::deadline>();
 }
 
 // Its stop context: for those who write awaitables.

@@ -11,7 +11,8 @@ namespace keel {
 using duration = std::chrono::nanoseconds;
 
 // A moment of CLOCK_MONOTONIC (of the simulated clock in tests): it does not run during a suspend and does
-// not jump. A value. Arithmetic saturates: what is beyond some 292 years never comes.
+// not jump. A value. Arithmetic saturates: what is beyond some 292 years never comes, and is no longer away
+// than a duration can say.
 class time_point {
  public:
   constexpr time_point() noexcept = default;
@@ -31,12 +32,20 @@ class time_point {
     return ahead > ~std::uint64_t{0} - at.ns_ ? never() : time_point(at.ns_ + ahead);
   }
   friend constexpr duration operator-(time_point a, time_point b) noexcept {
-    return duration(static_cast<std::int64_t>(a.ns_ - b.ns_));
+    constexpr auto most = static_cast<std::uint64_t>(duration::max().count());
+    if (a < b) return -(b - a);
+    return duration(static_cast<std::int64_t>(a.ns_ - b.ns_ < most ? a.ns_ - b.ns_ : most));
   }
 
  private:
   std::uint64_t ns_ = 0;
 };
+
+// `delay_ns` after `at`; never() when that cannot be said.
+constexpr time_point later(time_point at, std::uint64_t delay_ns) noexcept {
+  const std::uint64_t from = at.since_boot_ns();
+  return delay_ns > ~from ? time_point::never() : time_point(from + delay_ns);
+}
 
 // Any std::chrono duration as a delay in nanoseconds: what is negative is 0, what is too long for 64 bits is
 // for ever.

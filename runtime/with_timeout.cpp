@@ -4,7 +4,14 @@ namespace keel::detail {
 
 stop_context& deadline::begin(stop_context& outer) noexcept {
   context_.attach(outer);
-  outer.home().queue().arm_after(*this, delay_ns_);
+  scheduler& home = outer.home();
+  if (relative_) {
+    home.queue().arm_after(*this, time_ns_);
+    context_.narrow_deadline(later(home.now(), time_ns_).since_boot_ns());
+  } else {
+    home.queue().arm_at(*this, time_ns_);
+    context_.narrow_deadline(time_ns_);
+  }
   return context_;
 }
 

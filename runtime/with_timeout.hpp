@@ -1,4 +1,4 @@
-// A deadline around anything that can be awaited.
+// A time limit around anything that can be awaited.
 #pragma once
 
 #include <keel/base/result.hpp>
@@ -14,20 +14,30 @@ namespace detail {
 // A timer that stops a context of its own when it fires.
 class deadline : private kevent_sys::timer {
  public:
-  explicit deadline(std::uint64_t delay_ns) noexcept : timer(&fired_at), delay_ns_(delay_ns) {}
+  struct after {
+    std::uint64_t delay_ns;
+  };
+  explicit deadline(after how_long) noexcept
+      : timer(&fired_at), time_ns_(how_long.delay_ns), relative_(true) {}
+  explicit deadline(time_point when) noexcept
+      : timer(&fired_at), time_ns_(when.since_boot_ns()), relative_(false) {}
   deadline(deadline&& other) noexcept
-      : timer(std::move(static_cast<timer&>(other))), delay_ns_(other.delay_ns_) {}
+      : timer(std::move(static_cast<timer&>(other))), time_ns_(other.time_ns_), relative_(other.relative_) {}
 
   // The context under which the operand runs.
   stop_context& begin(stop_context& outer) noexcept;
   void end() noexcept;
   // Whether it was the deadline that stopped the operand, and not somebody outside.
   bool passed() const noexcept { return passed_; }
+  failure timed_out() const noexcept {
+    return failure(errc::timed_out, relative_ ? "with_timeout" : "with_deadline");
+  }
 
  private:
   static void fired_at(kevent_sys::operation& self, kevent_sys::answer a) noexcept;
 
-  std::uint64_t delay_ns_;
+  std::uint64_t time_ns_;
+  bool relative_;
   stop_context context_;
   bool passed_ = false;
 };
@@ -43,14 +53,15 @@ struct flattened<result<T>> {
 
 }  // namespace detail
 
-// What with_timeout returns.
+// What with_timeout and with_deadline return.
 template <awaitable A>
 class timeout_op : private waiter {
   using inner = await_result<A>;
 
  public:
-  timeout_op(std::uint64_t delay_ns, A&& operand) noexcept
-      : waiter(&ended), deadline_(delay_ns), operand_(std::move(operand)) {}
+  template <class When>
+  timeout_op(When when, A&& operand) noexcept
+      : waiter(&ended), deadline_(when), operand_(std::move(operand)) {}
   timeout_op(timeout_op&& other) noexcept
       : waiter(&ended), deadline_(std::move(other.deadline_)), operand_(std::move(other.operand_)) {}
 
@@ -62,12 +73,12 @@ class timeout_op : private waiter {
   typename detail::flattened<inner>::type take() {
     if constexpr (is_result<inner>) {
       auto got = operand_.take();
-      if (deadline_.passed() && got.error() == errc::operation_canceled) return timed_out();
+      if (deadline_.passed() && got.error() == errc::operation_canceled) return deadline_.timed_out();
       return got;
     } else if constexpr (std::is_void_v<inner>) {
       operand_.take();
       // A task without an answer cannot say whether it was complete.
-      if (deadline_.passed()) return timed_out();
+      if (deadline_.passed()) return deadline_.timed_out();
       return {};
     } else {
       return operand_.take();
@@ -75,7 +86,6 @@ class timeout_op : private waiter {
   }
 
  private:
-  static failure timed_out() noexcept { return failure(errc::timed_out, "with_timeout"); }
   static std::coroutine_handle<> ended(waiter* self) noexcept {
     auto& me = *static_cast<timeout_op*>(self);
     me.deadline_.end();
@@ -87,8 +97,10 @@ class timeout_op : private waiter {
   waiter* up_ = nullptr;
 };
 
-// Awaits `operand`; when `d` passes first, stops it and awaits its end. An answer that is complete beats the
-// deadline.
+// Awaits `operand`; when `d` passes first, counted from the end of this turn of the scheduler, stops it and
+// awaits its end. An answer that is complete beats the deadline. Of limits within one another the nearest one
+// stops what is inside, and says timed_out; those further in see an operation_canceled. What runs inside can
+// ask for the nearest one: this_task::deadline().
 //
 // Gives result<T> for what gives T or result<T>, result<void> for task<>.
 // Errors:    timed_out when our deadline ended it; operation_canceled when a stop from outside did; the
@@ -97,7 +109,17 @@ class timeout_op : private waiter {
 template <class Rep, class Period, awaitable A>
 requires(!std::is_lvalue_reference_v<A>)
     [[nodiscard]] timeout_op<A> with_timeout(std::chrono::duration<Rep, Period> d, A&& operand) noexcept {
-  return timeout_op<A>(delay_ns(d), std::move(operand));
+  return timeout_op<A>(detail::deadline::after{delay_ns(d)}, std::move(operand));
+}
+
+// The same until a point in time. One that has passed stops what has not ended by the next turn.
+//
+// Errors:    as with_timeout.
+// Cancelled: as the operand.
+template <awaitable A>
+requires(!std::is_lvalue_reference_v<A>)
+    [[nodiscard]] timeout_op<A> with_deadline(time_point when, A&& operand) noexcept {
+  return timeout_op<A>(when, std::move(operand));
 }
 
 }  // namespace keel

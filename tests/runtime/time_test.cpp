@@ -27,6 +27,11 @@ TEST_CASE("time_point: what is beyond the ends stays at the ends") {
   CHECK(time_point(for_ever - 1) + 1ns == time_point::never());
   CHECK(time_point(for_ever - 1) + 2ns == time_point::never());
   CHECK(time_point::never() + 1h == time_point::never());
+  CHECK(time_point::never() - time_point(0) == keel::duration::max());
+  CHECK(time_point(0) - time_point::never() == -keel::duration::max());
+  CHECK(later(time_point(5), 7) == time_point(12));
+  CHECK(later(time_point(5), for_ever) == time_point::never());
+  CHECK(later(time_point::never(), 1) == time_point::never());
 }
 
 TEST_CASE("delay_ns: durations of all kinds become nanoseconds") {

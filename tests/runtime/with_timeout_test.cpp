@@ -1,11 +1,14 @@
 #include <keel/runtime/with_timeout.hpp>
 
 #include <keel/runtime/run.hpp>
+#include <keel/runtime/scope.hpp>
 #include <keel/runtime/sleep.hpp>
+#include <keel/runtime/this_task.hpp>
 #include <keel/runtime/when_all.hpp>
 
 #include <doctest/doctest.h>
 
+#include <functional>
 #include <ostream>
 #include <stdexcept>
 #include <string>
@@ -21,6 +24,7 @@ using keel::errc;
 using keel::result;
 using keel::sleep_for;
 using keel::task;
+using keel::with_deadline;
 using keel::with_timeout;
 using keel::test::frame_balance;
 using keel::test::now;
@@ -230,5 +234,102 @@ TEST_CASE("with_timeout: a million of them leave nothing behind") {
     }
     CHECK(keel::this_thread_frames().fresh == before.fresh);
     CHECK(keel::scheduler::current()->queue().timers() == 0);
+  }());
+}
+
+TEST_CASE("with_deadline: ends at its time, and an hour that has passed ends at the next turn") {
+  run_simulated([]() -> task<> {
+    const auto at = now() + 10s;
+    const auto late = co_await with_deadline(at, answer(1h));
+    CHECK(late.error() == errc::timed_out);
+    CHECK(late.why().doing == std::string("with_deadline"));
+    CHECK(now() >= at);
+    CHECK(now() - at < 1ms);
+    const auto passed = co_await with_deadline(at, answer(1h));
+    CHECK(passed.error() == errc::timed_out);
+    CHECK(now() - at < 1ms);
+    const auto in_time = co_await with_deadline(now() + 10s, answer(1s));
+    CHECK(*in_time == 1);
+    const auto never = co_await with_deadline(keel::time_point::never(), answer(24h * 365));
+    CHECK(*never == 1);
+    CHECK(keel::scheduler::current()->queue().timers() == 0);
+  }());
+}
+
+TEST_CASE("with_deadline: the nearest one wins, and only that one says timed_out") {
+  struct seen {
+    errc inner = {};
+    errc outer = {};
+  };
+  auto nested = [](seen& what, keel::time_point outer_at, keel::time_point inner_at) -> task<> {
+    auto inside = [](seen& notes, keel::time_point at) -> task<result<int>> {
+      const auto got = co_await with_deadline(at, answer(1h));
+      notes.inner = got.error() == errc::timed_out ? errc::timed_out : errc::operation_canceled;
+      if (got.error() == errc::timed_out) co_return 7;
+      co_return got;
+    };
+    const auto got = co_await with_deadline(outer_at, inside(what, inner_at));
+    if (!got) what.outer = got.error() == errc::timed_out ? errc::timed_out : errc::operation_canceled;
+  };
+  run_simulated([](auto run) -> task<> {
+    seen what;
+    co_await run(what, now() + 1min, now() + 1s);
+    CHECK(what.inner == errc::timed_out);
+    CHECK(what.outer == errc());
+    what = {};
+    co_await run(what, now() + 1s, now() + 1min);
+    CHECK(what.inner == errc::operation_canceled);
+    CHECK(what.outer == errc::timed_out);
+    // Of two that pass at once the outer one was first.
+    what = {};
+    const auto at = now() + 1s;
+    co_await run(what, at, at);
+    CHECK(what.inner == errc::operation_canceled);
+    CHECK(what.outer == errc::timed_out);
+  }(nested));
+}
+
+TEST_CASE("this_task::deadline: the nearest around it, through tasks, branches and children") {
+  run_simulated([]() -> task<> {
+    auto ask = []() -> task<keel::time_point> { co_return co_await keel::this_task::deadline(); };
+    const auto none = co_await ask();
+    CHECK(none == keel::time_point::never());
+
+    const auto at = now() + 10s;
+    const auto outer = co_await with_deadline(at, ask());
+    CHECK(*outer == at);
+    const auto nearer = co_await with_deadline(at, with_timeout(1s, ask()));
+    CHECK(*nearer == now() + 1s);
+    const auto further = co_await with_deadline(at, with_timeout(1h, ask()));
+    CHECK(*further == at);
+    const auto endless = co_await with_timeout(keel::duration::max(), ask());
+    CHECK(*endless - now() > 24h * 365 * 200);
+
+    const auto branches = co_await with_deadline(at, keel::when_all(ask(), with_timeout(2s, ask())));
+    CHECK(std::get<0>(*branches) == at);
+    CHECK(*std::get<1>(*branches) == now() + 2s);
+
+    keel::time_point child;
+    auto note = [](keel::time_point& seen) -> task<> { seen = co_await keel::this_task::deadline(); };
+    static_cast<void>(co_await with_deadline(at, keel::scope([&](keel::scope& children) -> task<> {
+      children.spawn(note, std::ref(child));
+      co_return;
+    })));
+    CHECK(child == at);
+    const auto after = co_await ask();
+    CHECK(after == keel::time_point::never());
+  }());
+}
+
+TEST_CASE("with_timeout: G1, limits of any size: none is early, and the longest never come") {
+  run_simulated([]() -> task<> {
+    for (const keel::duration d : {keel::duration::min(), -1ns, 0ns}) {
+      const auto at_once = co_await with_timeout(d, answer(1h));
+      CHECK(at_once.error() == errc::timed_out);
+    }
+    const auto never_1 = co_await with_timeout(keel::duration::max(), answer(24h * 365 * 100));
+    CHECK(never_1);
+    const auto never_2 = co_await with_timeout(std::chrono::hours::max(), answer(24h));
+    CHECK(never_2);
   }());
 }
