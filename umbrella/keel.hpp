@@ -9,6 +9,7 @@
 #include <keel/runtime/event.hpp>
 #include <keel/runtime/exit_status.hpp>
 #include <keel/runtime/graceful.hpp>
+#include <keel/runtime/interval.hpp>
 #include <keel/runtime/latch.hpp>
 #include <keel/runtime/mutex.hpp>
 #include <keel/runtime/pipe.hpp>
@@ -21,6 +22,7 @@
 #include <keel/runtime/signals.hpp>
 #include <keel/runtime/sleep.hpp>
 #include <keel/runtime/this_task.hpp>
+#include <keel/runtime/timer.hpp>
 #include <keel/runtime/when_all.hpp>
 #include <keel/runtime/when_any.hpp>
 #include <keel/runtime/with_timeout.hpp>
