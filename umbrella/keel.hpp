@@ -11,6 +11,7 @@
 #include <keel/runtime/graceful.hpp>
 #include <keel/runtime/interval.hpp>
 #include <keel/runtime/latch.hpp>
+#include <keel/runtime/map_concurrent.hpp>
 #include <keel/runtime/mutex.hpp>
 #include <keel/runtime/pipe.hpp>
 #include <keel/runtime/process.hpp>
