@@ -3,11 +3,13 @@
 
 #include <keel/fs/file.hpp>
 #include <keel/net/tcp.hpp>
+#include <keel/runtime/async_generator.hpp>
 #include <keel/runtime/barrier.hpp>
 #include <keel/runtime/command.hpp>
 #include <keel/runtime/condition.hpp>
 #include <keel/runtime/event.hpp>
 #include <keel/runtime/exit_status.hpp>
+#include <keel/runtime/generator.hpp>
 #include <keel/runtime/graceful.hpp>
 #include <keel/runtime/interval.hpp>
 #include <keel/runtime/latch.hpp>
