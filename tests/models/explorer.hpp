@@ -85,7 +85,7 @@ void label(const void* object, const char* name);
 namespace detail {
 
 constexpr unsigned threads_max = 6;
-constexpr unsigned locations_max = 40;
+constexpr unsigned locations_max = 16;
 
 // What a thread knows: of each location, the oldest store that it may still see; of each thread, how many of
 // its steps have happened before.
