@@ -35,9 +35,9 @@ namespace keel::test {
 struct sweep_options {
   stop_level level = stop_level::hard;  // after a graceful stop the scenario has to end by itself
   unsigned runs_max = 5000;
-  unsigned turns_to_end = 100'000;      // that stopped tasks may take
-  nanoseconds patience = seconds(20);   // for a turn in which nothing at all happens
-  runtime_options runtime = {};         // its turn_events are 1, its cpus 1; `factory` for a simulation
+  unsigned turns_to_end = 100'000;     // that stopped tasks may take
+  nanoseconds patience = seconds(20);  // for a turn in which nothing at all happens
+  runtime_options runtime = {};        // its turn_events are 1, its cpus 1; `factory` for a simulation
 };
 
 namespace detail {
@@ -51,12 +51,14 @@ struct sweep_run {
   // Detached operations are cancelled by their objects' ends, and reaped later; the wake operation stays.
   bool quiet() const noexcept { return home().detached() == 0 && home().queue().in_flight() <= 1; }
 
-  // Whether something happened.
+  // Whether something happened, be it only in the kernel: the end of a pipe that nobody waits for.
   bool turn() const {
     const scheduler_counters before = home().counters();
-    rt.run_once(home().now() + options.patience);
+    const time_point limit = home().now() + options.patience;
+    rt.run_once(limit);
     const scheduler_counters after = home().counters();
-    return after.events != before.events || after.runs != before.runs || after.messages != before.messages;
+    return home().now() < limit || after.events != before.events || after.runs != before.runs ||
+           after.messages != before.messages;
   }
   template <class Condition>
   void turn_until(Condition condition) const {
