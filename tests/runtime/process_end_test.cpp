@@ -136,6 +136,20 @@ TEST_CASE("process: one that is dropped at the end of the runtime, or without on
     co_await some_turns();
   });
   CHECK(childless());
+  // While what is left is stopped.
+  in_runtime([]() -> task<> {
+    for (const auto policy : {drop_policy::kill, drop_policy::terminate}) {
+      keel::spawn(
+          [](drop_policy on_drop) -> task<> {
+            auto child = process::spawn({"sleep", "1000"}, {.on_drop = on_drop}).value();
+            const auto stopped = co_await child.wait();
+            CHECK(stopped.error() == errc::operation_canceled);
+          },
+          policy);
+    }
+    co_await some_turns();
+  });
+  CHECK(childless());
   for (const auto policy : {drop_policy::kill, drop_policy::terminate}) {
     CHECK(process::spawn({"sleep", "1000"}, {.on_drop = policy}));
     CHECK(childless());

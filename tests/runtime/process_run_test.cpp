@@ -14,6 +14,7 @@
 #include "support/descriptors.hpp"
 #include "support/frame_balance.hpp"
 #include "support/in_runtime.hpp"
+#include "support/sweep.hpp"
 
 using namespace std::chrono_literals;
 using keel::command;
@@ -175,6 +176,20 @@ TEST_CASE("process::run: a stop kills its group and is told, at whatever point i
       CHECK(childless());
     }
   });
+}
+
+TEST_CASE("process::run: stopped after any number of events, it leaves nothing behind") {
+  const nothing_left check;
+  const std::string text = keel::test::pattern(150'000);
+  const auto runs = keel::test::sweep([&text](keel::runtime& rt) {
+    rt.spawn(
+        [](std::string_view input) -> task<> {
+          const auto ran = co_await process::run({"cat"}, {.input = input});
+          if (ran) CHECK(ran->out == input);
+        },
+        std::string_view(text));
+  });
+  CHECK(runs > 5);
 }
 
 TEST_CASE("process::run: many at once") {
