@@ -1,34 +1,27 @@
 #include <keel/runtime/process.hpp>
 
-#include <keel/kevent_sys/sim_engine.hpp>
-#include <keel/runtime/signals.hpp>
 #include <keel/runtime/spawn.hpp>
 
 #include <doctest/doctest.h>
 
-#include <fcntl.h>
-#include <sys/stat.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <fstream>
 #include <functional>
 #include <ostream>
-#include <sstream>
 #include <string>
-#include <type_traits>
 #include <vector>
 
 #include "support/children.hpp"
-#include "support/death_test.hpp"
 #include "support/descriptors.hpp"
 #include "support/fd_pairs.hpp"
 #include "support/in_child.hpp"
 #include "support/in_runtime.hpp"
-#include "support/temporary_folder.hpp"
-#include "support/virtual_time.hpp"
+#include "support/older_kernel.hpp"
+#include "support/skip.hpp"
 
 using namespace std::chrono_literals;
 using keel::command;
@@ -36,8 +29,6 @@ using keel::drop_policy;
 using keel::errc;
 using keel::exit_status;
 using keel::process;
-using keel::process_group;
-using keel::process_options;
 using keel::result;
 using keel::stdio;
 using keel::task;
@@ -206,6 +197,50 @@ TEST_CASE("process: drop_policy::detach lets it live, and reaps it when it ends"
   REQUIRE(::kill(survivor, SIGKILL) == 0);
   CHECK(::waitpid(survivor, nullptr, 0) == survivor);
   CHECK(childless());
+}
+
+TEST_CASE(
+    "process: on an older kernel groups are signalled until they are reaped, and a status may be lost (I2)") {
+  const auto end = keel::test::in_child([] {
+    if (!keel::test::behave_like_linux_6_1()) return 77;
+    int wrong = 0;
+    keel::run([](int* seen) -> task<> {
+      auto check = [seen](int bit, bool good) { *seen |= good ? 0 : bit; };
+      // The first process has ended when its group is told.
+      auto one = co_await started(command::shell("sleep 1000 & echo $!"));
+      const int grandchild = std::stoi(one.said);
+      while (keel::test::lives(one.child.pid())) co_await keel::test::pause(1ms);
+      check(1, bool(one.child.kill_group(SIGKILL)));
+      co_await keel::test::death_of_process(grandchild);
+      const auto status = co_await one.child.wait();
+      check(2, status && status->success());
+      check(4, one.child.kill_group().error() == std::errc::no_such_process);
+
+      ::signal(SIGCHLD, SIG_IGN);
+      auto lost = process::spawn(command::shell("exit 3")).value();
+      const auto unknown = co_await lost.wait();
+      check(8, unknown.error() == std::errc::no_child_process);
+      check(16, std::string(unknown.why().doing).find("SIGCHLD is ignored") != std::string::npos);
+      check(32, lost.ended() == nullptr);
+      const auto ran = co_await process::run({"true"});
+      check(64, ran.error() == std::errc::no_child_process);
+    }(&wrong));
+    return wrong;
+  });
+  if (end.exit_code == 77) return keel::test::skip("no seccomp filter here");
+  CHECK_MESSAGE(end.exit_code == 0, end.said);
+}
+
+TEST_CASE("process: where no process may be added, spawn says which limit to look at (I8)") {
+  if (::geteuid() != 0) return keel::test::skip("only root becomes somebody else");
+  const auto end = keel::test::in_child([] {
+    const struct rlimit none = {0, 0};
+    if (::setrlimit(RLIMIT_NPROC, &none) != 0 || ::setresuid(65534, 65534, 65534) != 0) return 1;
+    const auto child = process::spawn({"/bin/true"});
+    if (child.error() != std::errc::resource_unavailable_try_again) return 2;
+    return std::string(child.why().doing).find("ulimit -u") != std::string::npos ? 0 : 3;
+  });
+  CHECK_MESSAGE(end.exit_code == 0, end.said);
 }
 
 TEST_CASE("process: 200 children at once leave no zombie and no descriptor (I2)") {

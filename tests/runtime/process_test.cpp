@@ -11,9 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <array>
-#include <cerrno>
 #include <csignal>
-#include <fstream>
 #include <functional>
 #include <ostream>
 #include <sstream>
@@ -32,7 +30,6 @@
 
 using namespace std::chrono_literals;
 using keel::command;
-using keel::drop_policy;
 using keel::errc;
 using keel::exit_status;
 using keel::process;
