@@ -4,3 +4,4 @@
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(liburing REQUIRED IMPORTED_TARGET liburing>=2.3)
+find_package(Boost 1.70 REQUIRED COMPONENTS context)

@@ -41,6 +41,7 @@ SYSTEM_HEADER_HOMES = [
     ("netdb.h", ["kevent_sys", "net"]),
     ("fcntl.h", ["kevent_sys", "runtime", "fs"]),
     ("sys/stat.h", ["kevent_sys", "fs"]),
+    ("boost/*", ["runtime"]),
 ]
 
 # Only this layer knows the kernel's asynchronous interfaces by name.
@@ -67,6 +68,7 @@ TESTED_ELSEWHERE = {
     "kevent_sys/uring_buffers": ("tests/kevent_sys/engine_buffers_test.cpp", "as every engine does it"),
     "kevent_sys/uring_requests": ("tests/kevent_sys/engine_requests_test.cpp", "as every engine does it"),
     "kevent_sys/uring_trial": ("tests/kevent_sys/probe_test.cpp", "private; a probe is what it finds"),
+    "runtime/fiber_switch": ("tests/runtime/fiber_test.cpp", "private; a fiber is what it switches to"),
     "runtime/process_launch": ("tests/runtime/process_test.cpp", "private; a spawn shows all of it"),
     "runtime/relocation": ("tests/runtime/resume_on_test.cpp", "private; what moves is seen there"),
     "runtime/unhandled": ("tests/runtime/spawn_test.cpp", "private; its death tests see what it prints"),
