@@ -9,6 +9,9 @@
 #include <keel/runtime/condition.hpp>
 #include <keel/runtime/event.hpp>
 #include <keel/runtime/exit_status.hpp>
+#include <keel/runtime/fiber.hpp>
+#include <keel/runtime/fiber_local.hpp>
+#include <keel/runtime/fiber_overflow.hpp>
 #include <keel/runtime/generator.hpp>
 #include <keel/runtime/graceful.hpp>
 #include <keel/runtime/interval.hpp>

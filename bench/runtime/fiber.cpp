@@ -4,14 +4,13 @@
 //     build/release/bench/fiber [OPERATIONS]
 //
 // CPU time of this thread, one scheduler, after a warm-up round that fills the pools; medians of 9 rounds. A
-// yield goes through the ready queue and is two switches of stacks; the coroutine's counterpart goes through it,
-// too. The floor of two switches is what Boost.Context alone takes: some 14 ns. `at_once` keeps that many
+// yield goes through the ready queue and is two switches of stacks; the coroutine's counterpart goes through
+// it, too. The floor of two switches is what Boost.Context alone takes: some 14 ns. `at_once` keeps that many
 // suspended together.
 
 #include "report.hpp"
 
 #include <keel/keel.hpp>
-#include <keel/runtime/fiber.hpp>
 
 #include <cstdlib>
 #include <vector>
@@ -23,10 +22,14 @@ namespace {
 constexpr int rounds = 9;
 constexpr std::uint64_t crowd = 10'000;
 
-task<int> ready_child(int value) { co_return value; }
+task<int> ready_child(int value) {
+  co_return value;
+}
 
 // As this_fiber::yield(), for a coroutine.
-auto turn() { return detail::fiber_turn(); }
+auto turn() {
+  return detail::fiber_turn();
+}
 
 template <class Round>
 task<> measure(const char* what, std::uint64_t operations, Round round) {
@@ -50,7 +53,9 @@ task<> coroutine_run(std::uint64_t n) {
 task<> fiber_spawn_join(std::uint64_t n) {
   for (std::uint64_t i = 0; i < n; ++i) co_await spawn_fiber([] {});
 }
-task<> nothing() { co_return; }
+task<> nothing() {
+  co_return;
+}
 task<> coroutine_spawn_join(std::uint64_t n) {
   for (std::uint64_t i = 0; i < n; ++i) co_await spawn(nothing);
 }
