@@ -1,35 +1,13 @@
 #include "futex_events.hpp"
 
 #include <cerrno>
-#include <csignal>
 #include <ctime>
 #include <linux/futex.h>
-#include <pthread.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 namespace keel::kevent_sys {
 namespace {
-
-// Linux 6.16: PR_FUTEX_HASH, PR_FUTEX_HASH_GET_SLOTS.
-constexpr int prctl_futex_hash = 78;
-constexpr unsigned long futex_hash_get_slots = 2;
-
-// Linux 6.16 and later give a process a futex table of its own with its second thread, and do not move there
-// what a ring waits for already: its wake-ups would be lost. So there has to be a second thread before, if
-// only for a moment.
-void have_own_futex_table() noexcept {
-  if (::prctl(prctl_futex_hash, futex_hash_get_slots, 0, 0, 0) != 0) return;
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  ::pthread_sigmask(SIG_BLOCK, &all, &before);
-  pthread_t second{};
-  const auto nothing = [](void*) -> void* { return nullptr; };
-  if (::pthread_create(&second, nullptr, nothing, nullptr) == 0) ::pthread_join(second, nullptr);
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-}
 
 // The kernel looks at the word first: an address that is none is an error then, and no fault.
 bool is_readable(std::uint32_t* word, std::uint32_t expected) noexcept {
@@ -51,7 +29,6 @@ int futex_event::open() noexcept {
   const std::uint64_t address = asked_.id.raw_u64;
   if (address == 0 || address % alignof(std::uint32_t) != 0) return -EINVAL;
   if (!is_readable(word(), asked_.user[0])) return -EFAULT;
-  have_own_futex_table();
   return 0;
 }
 

@@ -15,6 +15,7 @@ namespace keel::kevent_sys {
 namespace {
 
 constexpr long syscall_futex_waitv = 449;           // Linux 5.16
+constexpr std::uint32_t shared_word = 0x2;          // FUTEX_32
 constexpr std::uint32_t private_word = 0x80 | 0x2;  // FUTEX_PRIVATE_FLAG, FUTEX_32
 
 // One element of the vector, as the kernel lays it out.
@@ -25,8 +26,8 @@ struct wait_entry {
   std::uint32_t reserved;
 };
 
-wait_entry entry_for(const void* word, std::uint32_t value) noexcept {
-  return {value, reinterpret_cast<std::uintptr_t>(word), private_word, 0};
+wait_entry entry_for(const void* word, std::uint32_t value, std::uint32_t flags = private_word) noexcept {
+  return {value, reinterpret_cast<std::uintptr_t>(word), flags, 0};
 }
 
 std::uint32_t load(const void* word) noexcept {
@@ -45,6 +46,7 @@ struct futex_waits::state {
     operation* op = nullptr;
     const void* word = nullptr;
     std::uint32_t value = 0;
+    std::uint32_t flags = 0;  // of its entry
     bool woken = false;
     bool leaving = false;  // the thread lets go of the word
   };
@@ -122,7 +124,8 @@ int futex_waits::add(operation& op) noexcept {
   const auto* word = static_cast<const std::uint32_t*>(op.asked.data);
   const auto value = static_cast<std::uint32_t>(op.asked.offset);
   // Asks what the kernel thinks of the word, without waiting for it.
-  const wait_entry entry = entry_for(word, value);
+  const std::uint32_t flags = (op.asked.flags & futex_shared) != 0 ? shared_word : private_word;
+  const wait_entry entry = entry_for(word, value, flags);
   const timespec long_ago{0, 0};
   const long asked = wait_for_any(&entry, 1, &long_ago);
   // A sandbox that does not know the call says EPERM.
@@ -139,7 +142,7 @@ int futex_waits::add(operation& op) noexcept {
   {
     const std::lock_guard lock(state_->mutex);
     if (state_->used == futexes_max) return -ENOSPC;
-    state_->slots[state_->used++] = {&op, word, value};
+    state_->slots[state_->used++] = {&op, word, value, flags};
   }
   state_->poke();
   state_->wait_until_armed();
@@ -208,7 +211,8 @@ void futex_waits::state::run(futex_waits& owner) noexcept {
       entries[0] = entry_for(&control, __atomic_load_n(&control, __ATOMIC_SEQ_CST));
       count = 1;
       for (std::uint32_t i = 0; i < used; ++i)
-        if (!slots[i].woken && !slots[i].leaving) entries[count++] = entry_for(slots[i].word, slots[i].value);
+        if (!slots[i].woken && !slots[i].leaving)
+          entries[count++] = entry_for(slots[i].word, slots[i].value, slots[i].flags);
     }
     if (some) owner.bell_(owner.context_);
     armed.store(static_cast<std::uint32_t>(entries[0].value));

@@ -25,7 +25,8 @@ enum class opcode : std::uint8_t {
   write,     // data, size_bytes, offset, flags = write_quietly
   close,     // fd
   call,      // data = a blocking_call, run on a thread of the blocking pool; answers what it returned
-  futex,     // data = a 32-bit word, offset = what it must hold; answers 0 when woken, or -EAGAIN
+  futex,     // data = a 32-bit word, offset = what it must hold, flags = futex_shared; answers 0 when woken,
+             // or -EAGAIN
 };
 
 // "recv"
@@ -36,6 +37,8 @@ inline constexpr std::uint32_t poll_exclusive = 1u << 28;
 // With opcode::accept: the new descriptor is not made O_NONBLOCK.
 inline constexpr std::uint32_t accept_blocking = 1;
 
+// With opcode::futex: other processes know the word, too.
+inline constexpr std::uint32_t futex_shared = 1;
 // With opcode::write: a pipe without readers raises no SIGPIPE, at the price of a thread of the kernel.
 inline constexpr std::uint32_t write_quietly = 1;
 

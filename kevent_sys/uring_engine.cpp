@@ -110,8 +110,8 @@ void uring_engine::do_submit(operation& op) noexcept {
     transfers_.push_back(op);
   } else if (op.asked.code == opcode::call) {
     submit_call(op);
-  } else if (op.asked.code == opcode::futex && !here_.futex) {
-    unknown_.push_back(op);
+  } else if (op.asked.code == opcode::futex) {
+    submit_futex(op);
   } else if (!backlog_.empty() || !fill(op)) {
     backlog_.push_back(op);
   }

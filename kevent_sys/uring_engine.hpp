@@ -78,6 +78,7 @@ class uring_engine final : public engine {
     if (!fill(op)) backlog_.push_back(op);
   }
 
+  void submit_futex(operation& op) noexcept;
   void submit_call(operation& op) noexcept;
   void cancel_call(operation& op) noexcept;
   void collect_calls() noexcept;
@@ -105,6 +106,7 @@ class uring_engine final : public engine {
   bool alarm_wanted_ = false;       // the submission queue was full
   bool ringing_ = false;            // a completion is on its way or in the queue, so that fd() is readable
   unique_fd calls_fd_;              // an eventfd, written to when calls have finished; since the first call
+  bool futexes_prepared_ = false;   // the process has what it needs to wait for futexes
   bool calls_watched_ = false;      // the kernel has a poll of it, or gets it with the next enter
   engine_calls calls_;
 };

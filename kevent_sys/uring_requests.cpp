@@ -59,7 +59,7 @@ void fill_drain(io_uring_sqe& sqe, const request& asked, bool multishot) noexcep
 
 void fill_futex(io_uring_sqe& sqe, const request& asked) noexcept {
   sqe.opcode = op_futex_wait;
-  sqe.fd = futex_private_word;
+  sqe.fd = (asked.flags & futex_shared) != 0 ? futex_shared_word : futex_private_word;
   sqe.addr = address_of(asked.data);
   sqe.off = asked.offset;
   sqe.addr3 = futex_any_bit;
