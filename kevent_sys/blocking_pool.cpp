@@ -100,10 +100,12 @@ operation& blocking_pool::state::take_waiting(blocking_queue& from) noexcept {
 void blocking_pool::state::serve(std::unique_lock<std::mutex>& lock) noexcept {
   blocking_queue& from = asking.front();
   operation& op = take_waiting(from);
+  ++counters.running;
   lock.unlock();
   const std::int32_t value = from.perform(op);
   lock.lock();
 
+  --counters.running;
   ++counters.completed;
   finish(from, op, value, lock);
   if (--from.running == 0) changed.notify_all();

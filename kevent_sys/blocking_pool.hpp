@@ -23,6 +23,7 @@ struct blocking_pool_counters {
   std::uint32_t threads_peak = 0;
   std::uint32_t idle = 0;     // threads with nothing to do
   std::uint32_t queued = 0;   // calls that wait for a thread
+  std::uint32_t running = 0;  // calls
   std::uint64_t started = 0;  // threads, since the start
   std::uint64_t completed = 0;
   std::uint64_t refused = 0;  // calls that found the queue full, or no thread to be had

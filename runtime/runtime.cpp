@@ -3,6 +3,8 @@
 #include <keel/kevent_sys/blocking_pool.hpp>
 #include <keel/runtime/merged_request.hpp>
 
+#include <keel/runtime/blocking.hpp>
+
 #include "unhandled.hpp"
 
 #include <algorithm>
@@ -166,6 +168,11 @@ void runtime::request_stop(stop_level level) noexcept {
     detail::stop_request& request = state_->stops[i];
     if (request.merged.raise(level)) at(i).post(request);
   }
+}
+
+blocking_counters runtime::blocking_counters() const noexcept {
+  const kevent_sys::blocking_pool_counters now = state_->calls.counters();
+  return {now.threads, now.idle, now.queued, now.running, now.completed, now.refused};
 }
 
 void* runtime::local(const void* key, void* (*make)(), void (*destroy)(void*)) {

@@ -41,6 +41,8 @@ struct runtime_options {
   kevent_sys::engine_factory factory = {};
 };
 
+struct blocking_counters;
+
 namespace detail {
 struct runtime_state;
 }
@@ -49,8 +51,8 @@ struct runtime_state;
 // than one CPU. A resource; not movable.
 //
 // Life cycle: make -> spawn -> run (to the end of all tasks, or until stopped) -> destroy.
-// Thread safety: the thread that made it, but request_stop() and local(), which any thread may call while it
-// runs.
+// Thread safety: the thread that made it, but request_stop(), local() and blocking_counters(), which any
+// thread may call while it lives.
 class runtime {
  public:
   // Throws std::system_error when no engine can be had, std::bad_alloc.
@@ -79,6 +81,9 @@ class runtime {
 
   // Asks all tasks to stop. Any thread.
   void request_stop(stop_level level = stop_level::hard) noexcept;
+
+  // What the pool of blocking() does. See blocking.hpp. Any thread.
+  keel::blocking_counters blocking_counters() const noexcept;
 
   // Something that the schedulers of this runtime share, made by the first who asks for `key`. `make` runs
   // under a lock. `destroy` is called when the runtime ends. Any thread.
