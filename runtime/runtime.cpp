@@ -5,6 +5,7 @@
 
 #include <keel/runtime/blocking.hpp>
 
+#include "door.hpp"
 #include "unhandled.hpp"
 
 #include <algorithm>
@@ -38,18 +39,22 @@ struct shared_object {
 enum class run_order : int { wait, run, leave };
 
 struct runtime_state {
-  explicit runtime_state(const runtime_options& o)
+  runtime_state(runtime& self, const runtime_options& o)
       : options(o),
         where(o.cpus.resolve()),
-        calls({.threads_max = o.blocking_threads_max, .queue_max = o.blocking_calls_max}) {}
+        calls({.threads_max = o.blocking_threads_max, .queue_max = o.blocking_calls_max}),
+        entrance(*new door(self)) {}
+  ~runtime_state() { entrance.let_go(); }
 
   runtime_options options;
   cpu_list::placement where;
   kevent_sys::blocking_pool
       calls;  // made on this thread, before any is pinned; threads start with the first call
+  door& entrance;
   std::vector<std::unique_ptr<scheduler>> schedulers;
   std::unique_ptr<stop_request[]> stops;
   std::atomic<int> busy{0};
+  std::atomic<bool> over{true};  // `busy` came to 0: every scheduler ends, whatever comes now
   std::atomic<int> visitors{0};
   std::atomic<unsigned> reaped{0};
   std::atomic<bool> running{false};
@@ -78,7 +83,7 @@ kevent_sys::queue_options queue_options_of(const runtime_options& options) {
 }  // namespace
 
 runtime::runtime(const runtime_options& options) {
-  auto state = std::make_unique<detail::runtime_state>(options);
+  auto state = std::make_unique<detail::runtime_state>(*this, options);
   kevent_sys::queue_options queue = queue_options_of(options);
   queue.engine.pool = &state->calls;
   state->stops = std::make_unique<detail::stop_request[]>(state->where.count);
@@ -88,7 +93,9 @@ runtime::runtime(const runtime_options& options) {
 }
 
 runtime::~runtime() {
+  // Tasks that end may wait for other threads to post something. From then on nobody is let in.
   for (auto& s : state_->schedulers) s->drain();
+  state_->entrance.close();
   for (const detail::shared_object& one : state_->shared) one.destroy(one.object);
   // Messages that answered the last ones.
   for (bool delivered = true; delivered;) {
@@ -113,8 +120,7 @@ scheduler& runtime::at(unsigned index) noexcept {
 void runtime::run_one(unsigned index) noexcept {
   const pinned_thread pin(state_->where.cpu[index]);
   scheduler& here = at(index);
-  here.run_until([](void* state) { return static_cast<detail::runtime_state*>(state)->busy.load() == 0; },
-                 state_);
+  here.run_until([](void* state) { return static_cast<detail::runtime_state*>(state)->over.load(); }, state_);
   here.reap();
   // Until all have reaped they may have something to tell each other.
   if (state_->reaped.fetch_add(1) + 1 == size())
@@ -137,6 +143,8 @@ void runtime::run() {
     state_->order = order;
     state_->order.notify_all();
   };
+  state_->over = false;
+  if (state_->busy.load() == 0) state_->over = true;
   std::vector<std::thread> threads;
   try {
     for (unsigned i = 1; i < size(); ++i) {
@@ -168,6 +176,14 @@ void runtime::request_stop(stop_level level) noexcept {
     detail::stop_request& request = state_->stops[i];
     if (request.merged.raise(level)) at(i).post(request);
   }
+}
+
+detail::door& runtime::entrance() noexcept { return state_->entrance; }
+
+bool runtime::note_errand(unsigned index) noexcept {
+  if (state_->stops[index].level.load() == stop_level::hard) return false;
+  note_busy(1);
+  return true;
 }
 
 blocking_counters runtime::blocking_counters() const noexcept {
@@ -204,6 +220,7 @@ runtime::visit::~visit() {
 
 void runtime::note_busy(int change) noexcept {
   if (state_->busy.fetch_add(change) + change != 0) return;
+  state_->over = true;
   for (auto& s : state_->schedulers) s->queue().wake();
 }
 

@@ -41,9 +41,11 @@ struct runtime_options {
   kevent_sys::engine_factory factory = {};
 };
 
+class handle;
 struct blocking_counters;
 
 namespace detail {
+class door;
 struct runtime_state;
 }
 
@@ -52,7 +54,7 @@ struct runtime_state;
 //
 // Life cycle: make -> spawn -> run (to the end of all tasks, or until stopped) -> destroy.
 // Thread safety: the thread that made it, but request_stop(), local() and blocking_counters(), which any
-// thread may call while it lives.
+// thread may call while it lives. Threads that may outlive it take a handle.
 class runtime {
  public:
   // Throws std::system_error when no engine can be had, std::bad_alloc.
@@ -82,6 +84,9 @@ class runtime {
   // Asks all tasks to stop. Any thread.
   void request_stop(stop_level level = stop_level::hard) noexcept;
 
+  // For other threads: a way into the scheduler `index`, which may outlive the runtime. See handle.hpp.
+  keel::handle handle(unsigned index = 0) noexcept;
+
   // What the pool of blocking() does. See blocking.hpp. Any thread.
   keel::blocking_counters blocking_counters() const noexcept;
 
@@ -97,6 +102,10 @@ class runtime {
   void note_busy(int change) noexcept;
   // For threads of another runtime, around a call after which this one may end: it waits for their leaving.
   class visit;
+  // For handles: the way in, and whether something that is sent keeps run() from ending, as a task would:
+  // then note_busy(-1) when it has been told. Not once a hard stop was asked for.
+  detail::door& entrance() noexcept;
+  bool note_errand(unsigned index) noexcept;
 
  private:
   void run_one(unsigned index) noexcept;

@@ -185,6 +185,7 @@ void scheduler::reap() {
 
 void scheduler::drain() {
   reap();
+  ending_ = true;
   // Only the wake operation is left.
   wake_wanted_ = false;
   if (wake_.in_flight()) queue_.cancel(wake_);
@@ -201,7 +202,9 @@ void scheduler::drain() {
 
 bool scheduler::deliver_rest() noexcept {
   current_scope here(this);
+  ending_ = true;
   const bool delivered = take_messages();
+  ending_ = false;
   if (dead_ != nullptr) bury_dead();
   return delivered;
 }

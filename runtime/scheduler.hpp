@@ -153,6 +153,8 @@ class scheduler {
   // For those who close something while an operation still works on it: drained before the scheduler ends.
   void note_detached(std::int64_t change) noexcept { detached_ += change; }
   std::int64_t detached() const noexcept { return detached_; }
+  // Its last task has ended: whatever comes from outside now comes too late.
+  bool ending() const noexcept { return ending_; }
 
   // `who` is told once, at the next note_descriptor_freed(), unless it unlinks itself before.
   void wait_for_descriptor(descriptor_waiter& who) noexcept { descriptor_waiters_.push_back(who); }
@@ -168,7 +170,7 @@ class scheduler {
   void reap();
   // Reaps, and ends the wake-up operation, too: nothing reaches it any more.
   void drain();
-  // Delivers what came after that. True when there was something.
+  // Tells the messages that came after that. True when there was something.
   bool deliver_rest() noexcept;
 
  private:
@@ -211,6 +213,7 @@ class scheduler {
   scheduler_counters counters_;
   bool wake_wanted_ = true;
   bool draining_ = false;
+  bool ending_ = false;
 
   alignas(64) inbox<message> inbox_;
 };
