@@ -52,6 +52,14 @@ result<engine*> make_second_best(event_sink& sink, const engine_options& options
 
 engine::~engine() = default;
 
+result<int> engine::do_pollable() noexcept {
+  KEEL_ASSERT(false, "this engine has no descriptor for another loop to wait for: the time of a simulation "
+                     "passes only in its own waits; run it with run() or run_once()");
+  return failure(errc::not_supported, "watch an engine");
+}
+void engine::do_rest(std::uint64_t) noexcept {
+  KEEL_ASSERT(false, "nobody asked for pollable()");
+}
 void engine::do_block(std::uint64_t) noexcept {
   KEEL_ASSERT(false, "this engine serves one thread");
 }

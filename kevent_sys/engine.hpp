@@ -87,6 +87,7 @@ class engine {
     ++counters_.submitted;
     ++in_flight_;
     do_submit(op);
+    if (resting_) do_ring();
   }
 
   // Asks for an early end of `op`. Its own last event says what became of it; asking twice is asking once.
@@ -94,16 +95,32 @@ class engine {
     if (op.state_ != operation::state::in_flight || op.canceling_) return;
     op.canceling_ = true;
     do_cancel(op);
+    if (resting_) do_ring();
   }
 
   // Hands over what was submitted and publishes what is answered; sleeps until there is an event or
   // `deadline_ns` (0: does not sleep).
-  void poll(std::uint64_t deadline_ns) noexcept { do_poll(deadline_ns); }
+  void poll(std::uint64_t deadline_ns) noexcept {
+    resting_ = false;
+    do_poll(deadline_ns);
+  }
 
   // Makes a poll() that sleeps, or the next one, return with an event of the operation `wake`. Any thread.
   void wake() noexcept { do_wake(); }
 
-  // The three below are for `shared` engines.
+  // For an engine of one thread whose poll() is called from a loop that sleeps elsewhere: the descriptor for
+  // that loop to watch, for POLLIN, level-triggered or edge-triggered. Not to be read. The owner's thread.
+  // Errors: out of descriptors or memory. REQUIRES: not `shared`; a kernel's clock: no simulation
+  result<int> pollable() noexcept { return do_pollable(); }
+  // From here on, until the next poll(), that descriptor becomes readable when there is something to do: an
+  // answer, a wake(), something submitted or cancelled, ring(), or `deadline_ns`.
+  // REQUIRES: pollable(); a poll(0) that found nothing to do came before
+  void rest(std::uint64_t deadline_ns) noexcept {
+    do_rest(deadline_ns);
+    resting_ = true;
+  }
+
+  // The three below are for `shared` engines, ring() also after pollable().
 
   // Waits until poll(0) has something to do, at most until `deadline_ns`. Changes nothing, so it needs no
   // lock; may return early. What is submitted and not yet handed over by a poll(0) is not waited for.
@@ -151,12 +168,15 @@ class engine {
 
  private:
   std::uint64_t in_flight_ = 0;
+  bool resting_ = false;
   char reason_[reason_size] = "";
 
   virtual void do_submit(operation& op) noexcept = 0;
   virtual void do_cancel(operation& op) noexcept = 0;
   virtual void do_poll(std::uint64_t deadline_ns) noexcept = 0;
   virtual void do_wake() noexcept = 0;
+  virtual result<int> do_pollable() noexcept;
+  virtual void do_rest(std::uint64_t deadline_ns) noexcept;
   virtual void do_block(std::uint64_t deadline_ns) noexcept;
   virtual void do_ring() noexcept;
   virtual void do_set_alarm(std::uint64_t deadline_ns) noexcept;

@@ -293,7 +293,10 @@ void epoll_engine::do_block(std::uint64_t deadline_ns) noexcept {
 }
 
 void epoll_engine::do_ring() noexcept {
-  KEEL_ASSERT(options_.shared);
+  if (!options_.shared) {
+    ring_bell(this);
+    return;
+  }
   if (ringing_) return;
   ringing_ = true;
   set_timer(1);
@@ -325,13 +328,36 @@ void epoll_engine::arm_timer() noexcept {
 void epoll_engine::set_timer(std::uint64_t at_ns) noexcept {
   itimerspec when{};
   if (at_ns != never) when.it_value = time_of(std::max<std::uint64_t>(at_ns, 1));
-  ::timerfd_settime(hidden_fd_, TFD_TIMER_ABSTIME, &when, nullptr);
+  ::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &when, nullptr);
 }
 
 std::uint64_t epoll_engine::do_now_ns() noexcept {
   timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+// Whatever is registered here is an edge to a loop that watches the epoll descriptor, too.
+result<int> epoll_engine::do_pollable() noexcept {
+  KEEL_ASSERT(!options_.shared, "the descriptor of a shared engine is fd()");
+  if (!timer_) {
+    unique_fd made(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+    if (!made) return failure(kernel_error(errno), "timerfd_create");
+    if (auto added = set_.add_own(made.get()); !added) return added.why();
+    timer_ = std::move(made);
+  }
+  return do_fd();
+}
+
+void epoll_engine::do_rest(std::uint64_t deadline_ns) noexcept {
+  // As with set_alarm(): early is cheaper than to change it.
+  if (alarm_ns_ != never && alarm_ns_ <= do_now_ns()) alarm_ns_ = never;
+  const std::uint64_t wanted_ns = std::min(deadline_ns, retry_ns_);
+  if (wanted_ns < alarm_ns_) {
+    alarm_ns_ = wanted_ns;
+    set_timer(alarm_ns_);
+  }
+  if (!may_sleep()) ring_bell(this);
 }
 
 int epoll_engine::do_fd() const noexcept {

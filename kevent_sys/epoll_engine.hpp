@@ -38,6 +38,8 @@ class epoll_engine final : public engine {
   void do_cancel(operation& op) noexcept override;
   void do_poll(std::uint64_t deadline_ns) noexcept override;
   void do_wake() noexcept override;
+  result<int> do_pollable() noexcept override;
+  void do_rest(std::uint64_t deadline_ns) noexcept override;
   void do_block(std::uint64_t deadline_ns) noexcept override;
   void do_ring() noexcept override;
   void do_set_alarm(std::uint64_t deadline_ns) noexcept override;

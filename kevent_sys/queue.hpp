@@ -84,6 +84,11 @@ class queue {
   std::size_t timers() const noexcept { return wheel_.size(); }
 
   int fd() const noexcept { return engine_->fd(); }
+  // For a loop that is not ours and sleeps elsewhere: see engine. rest() when a wait(0) had nothing to do;
+  // the timers' time ends it, too.
+  result<int> pollable() noexcept { return engine_->pollable(); }
+  void rest() noexcept { engine_->rest(next_deadline_ns()); }
+  void ring() noexcept { engine_->ring(); }
   buffer_pool& buffers() noexcept { return engine_->buffers(); }
   const engine_info& info() const noexcept { return engine_->info(); }
   const engine_counters& counters() const noexcept { return engine_->counters(); }

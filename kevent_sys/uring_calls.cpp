@@ -44,8 +44,9 @@ bool uring_engine::watch_calls() noexcept {
 // On a thread of the pool.
 void uring_engine::call_finished(void* self) noexcept {
   const std::uint64_t one = 1;
-  const int fd = static_cast<uring_engine*>(self)->calls_fd_.get();
-  [[maybe_unused]] const auto written = ::write(fd, &one, sizeof one);
+  const auto& me = *static_cast<uring_engine*>(self);
+  [[maybe_unused]] const auto written = ::write(me.calls_fd_.get(), &one, sizeof one);
+  me.ring_bell();
 }
 
 }  // namespace keel::kevent_sys

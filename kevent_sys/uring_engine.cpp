@@ -325,6 +325,7 @@ void uring_engine::do_wake() noexcept {
   const std::uint64_t one = 1;
   // A full counter has been ringing since long ago.
   [[maybe_unused]] const auto written = ::write(here_.wake_fd, &one, sizeof one);
+  ring_bell();
 }
 
 std::uint64_t uring_engine::do_now_ns() noexcept {

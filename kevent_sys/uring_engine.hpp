@@ -10,6 +10,8 @@
 #include "uring_requests.hpp"
 #include "uring_ring.hpp"
 
+#include <atomic>
+
 namespace keel::kevent_sys {
 
 // INVARIANT: at most one submission of an operation is with the kernel; its user_data is the operation's
@@ -28,6 +30,8 @@ class uring_engine final : public engine {
   void do_cancel(operation& op) noexcept override;
   void do_poll(std::uint64_t deadline_ns) noexcept override;
   void do_wake() noexcept override;
+  result<int> do_pollable() noexcept override;
+  void do_rest(std::uint64_t deadline_ns) noexcept override;
   void do_block(std::uint64_t deadline_ns) noexcept override;
   void do_ring() noexcept override;
   void do_set_alarm(std::uint64_t deadline_ns) noexcept override;
@@ -78,6 +82,7 @@ class uring_engine final : public engine {
     if (!fill(op)) backlog_.push_back(op);
   }
 
+  void ring_bell() const noexcept;
   void submit_futex(operation& op) noexcept;
   void submit_call(operation& op) noexcept;
   void cancel_call(operation& op) noexcept;
@@ -105,6 +110,8 @@ class uring_engine final : public engine {
   std::uint64_t alarm_ns_ = never;  // of the alarm that the kernel has, or gets with the next enter
   bool alarm_wanted_ = false;       // the submission queue was full
   bool ringing_ = false;            // a completion is on its way or in the queue, so that fd() is readable
+  unique_fd bell_;                  // an eventfd, written to by the kernel and ring(); since pollable()
+  std::atomic<int> bell_fd_{-1};    // the same, for other threads
   unique_fd calls_fd_;              // an eventfd, written to when calls have finished; since the first call
   bool futexes_prepared_ = false;   // the process has what it needs to wait for futexes
   bool calls_watched_ = false;      // the kernel has a poll of it, or gets it with the next enter

@@ -21,6 +21,10 @@ void uring_engine::do_block(std::uint64_t deadline_ns) noexcept {
 
 // A completion that belongs to nobody.
 void uring_engine::do_ring() noexcept {
+  if (bell_) {
+    ring_bell();
+    return;
+  }
   KEEL_ASSERT(options_.shared);
   if (ringing_) return;
   io_uring_sqe* sqe = next_sqe();
@@ -34,7 +38,7 @@ void uring_engine::do_ring() noexcept {
 }
 
 void uring_engine::do_set_alarm(std::uint64_t deadline_ns) noexcept {
-  KEEL_ASSERT(options_.shared);
+  KEEL_ASSERT(options_.shared || bell_);
   // One that comes too early is cheaper than to change it: whoever it wakes sets it anew.
   if (deadline_ns >= alarm_ns_) return;
   alarm_time_.tv_sec = static_cast<long long>(deadline_ns / 1'000'000'000);
