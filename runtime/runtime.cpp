@@ -96,12 +96,12 @@ runtime::~runtime() {
   // Tasks that end may wait for other threads to post something. From then on nobody is let in.
   for (auto& s : state_->schedulers) s->drain();
   state_->entrance.close();
-  for (const detail::shared_object& one : state_->shared) one.destroy(one.object);
   // Messages that answered the last ones.
   for (bool delivered = true; delivered;) {
     delivered = false;
     for (auto& s : state_->schedulers) delivered = s->deliver_rest() || delivered;
   }
+  for (const detail::shared_object& one : state_->shared) one.destroy(one.object);
   // Their last message has been taken; they are about to leave.
   while (state_->visitors.load(std::memory_order_acquire) != 0) std::this_thread::yield();
   state_->schedulers.clear();
@@ -168,7 +168,13 @@ void runtime::run() {
 
 void runtime::run_once(time_point deadline) {
   KEEL_ASSERT(size() == 1, "run_once() is for a runtime with one scheduler");
-  at(0).turn(deadline);
+  at(0).turn_for_host(deadline);
+}
+
+int runtime::fd() {
+  KEEL_ASSERT(size() == 1,
+              "fd() is for a runtime with one scheduler: the others run on threads of their own");
+  return at(0).fd();
 }
 
 void runtime::request_stop(stop_level level) noexcept {

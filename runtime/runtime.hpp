@@ -77,9 +77,18 @@ class runtime {
   // Runs until no scheduler has a task left, or until a hard stop has ended them all. The first scheduler
   // runs on this thread, the others on threads of their own, pinned; all are joined before it returns.
   void run();
-  // For a single scheduler inside another loop: one turn that waits at most until `deadline`, or not at all.
+  // For a single scheduler inside another loop. A turn that waits at most until `deadline`, or not at all;
+  // once fd() was asked for, also the turns that follow from it, up to a limit.
   void run_once(time_point deadline);
   void run_ready() { run_once(time_point()); }
+  // The descriptor for that loop to watch (POLLIN, level-triggered or edge-triggered) and not to read: while
+  // run_ready() has something to do it is readable, also when that comes from another thread, or from a call
+  // between two run_ready(). The same each time; it lives as long as the runtime.
+  //
+  // Threads:  the one that calls run_ready().
+  // Throws:   std::system_error when no descriptor can be had.
+  // REQUIRES: one scheduler, and not on a simulated engine.
+  int fd();
 
   // Asks all tasks to stop. Any thread.
   void request_stop(stop_level level = stop_level::hard) noexcept;

@@ -154,6 +154,7 @@ void scheduler::tell_descriptor_waiters() noexcept {
 void scheduler::turn(time_point deadline) {
   KEEL_ASSERT(current_on_this_thread != this, "a scheduler's loop was called from one of its own tasks");
   current_scope here(this);
+  resting_ = false;
   ++counters_.turns;
   arm_wake();
   take_messages();

@@ -80,6 +80,7 @@ class scheduler {
 
   // Runs `r` soon, after what is ready already.
   void make_ready(runnable& r, priority p = priority::normal) noexcept {
+    if (resting_ && nothing_ready()) queue_.ring();
     ready_[static_cast<unsigned>(p)].push(r);
   }
 
@@ -164,6 +165,9 @@ class scheduler {
 
   // One turn: runs what is ready, then collects events, sleeping at most until `deadline`.
   void turn(time_point deadline);
+  // For a loop that is not ours: the descriptor to watch, and what to do when it is readable. See runtime.
+  int fd();
+  void turn_for_host(time_point deadline);
   // Turns until no task is left or `stop` says so.
   void run_until(bool (*stop)(void* context), void* context);
   // Ends what there is: stop, cancel, reap, destroy. Messages may bring more afterwards.
@@ -214,6 +218,8 @@ class scheduler {
   bool wake_wanted_ = true;
   bool draining_ = false;
   bool ending_ = false;
+  bool watched_ = false;  // fd() was asked for
+  bool resting_ = false;  // the loop of the host is on, and is told by fd() what happens
 
   alignas(64) inbox<message> inbox_;
 };
