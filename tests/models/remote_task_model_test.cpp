@@ -1,6 +1,7 @@
-// A task that was spawned on another scheduler. Its object is held by the handle, by the task until its
-// result has arrived at home, and by a request to stop that is on the way; the last of them destroys it.
-// Requests are merged (merged_request, as it is): there is one message for them.
+// A task that was spawned on another scheduler. Its object is held by the handle, by the journey until its
+// result is at home, and by a request to stop that is on the way; the last of them destroys it. Requests
+// are merged (merged_request, as it is): there is one message for them. Transcribes depart, request_stop,
+// deliver_start, deliver_stop, ended, deliver_end, abandon and drop_share of runtime/spawn_on.cpp.
 
 #include <keel/runtime/merged_request.hpp>
 
