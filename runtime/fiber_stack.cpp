@@ -204,7 +204,8 @@ bool fiber_stack::guards(const void* address) const noexcept {
   return byte < low_ && byte >= low_ - guard_bytes;
 }
 
-[[gnu::no_sanitize("address", "thread")]] std::size_t fiber_stack::used_bytes() const noexcept {
+__attribute__((no_sanitize("address"), no_sanitize("thread"))) std::size_t fiber_stack::used_bytes()
+    const noexcept {
   const auto* end = static_cast<const char*>(top_);
   // From the bottom up: a page that is not there was not used, and is not touched by asking.
   constexpr std::size_t pages_at_once = 64;

@@ -44,11 +44,16 @@ void touch(std::size_t bytes) {
 
 }  // namespace
 
-TEST_CASE("fiber_stack: the stack of one that has ended serves the next") {
+TEST_CASE("fiber_stack: the stack of one that has ended serves the next, and nothing is allocated") {
   keel::trim_fiber_stacks();
   run_simulated([]() -> task<> {
+    auto one = [] { await(keel::sleep_for(1us)).value(); };
+    co_await keel::fiber(one);
+    keel::trim_fiber_stacks();
     const auto before = this_thread_fibers();
-    for (int i = 0; i < 1'000; ++i) co_await keel::fiber([] { await(keel::sleep_for(1us)).value(); });
+    const auto fresh_frames = keel::this_thread_frames().fresh;
+    for (int i = 0; i < 1'000; ++i) co_await keel::fiber(one);
+    CHECK(keel::this_thread_frames().fresh == fresh_frames);
     const auto after = this_thread_fibers();
     CHECK(after.fresh == before.fresh + 1);
     CHECK(after.reused == before.reused + 999);
