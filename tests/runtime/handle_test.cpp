@@ -284,7 +284,7 @@ TEST_CASE("handle: threads that race the end of the runtime are served or refuse
     {
       std::atomic<int> ready{0};
       std::optional<runtime> rt;
-      rt.emplace(keel::runtime_options{.cpus = unsigned(1 + round % 2)});
+      rt.emplace(keel::runtime_options{.cpus = 1 + round % 2});
       rt->spawn(until_stopped);
       for (unsigned i = 0; i < 4; ++i) {
         threads.emplace_back([&, h = rt->handle(i % rt->size()), i] {
