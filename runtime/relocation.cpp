@@ -25,7 +25,7 @@ void relocation::depart(scheduler& to, waiter& up) noexcept {
   up_ = &up;
   here.leave(task_.node_);
   task_.context().detach();
-  if (&here != &home_) here.tasks().remove();
+  if (&here != &home_) here.tasks().remove(task_.node_.id);
   in_transit_.store(true, std::memory_order_seq_cst);
   where_.store(&to, std::memory_order_seq_cst);
   to.post(go_);
@@ -82,7 +82,7 @@ void relocation::deliver_stop_returned(message& self, scheduler&) noexcept {
 void relocation::ended() noexcept {
   scheduler& here = *where_.load(std::memory_order_relaxed);
   here.leave(task_.node_);
-  if (&here != &home_) here.tasks().remove();
+  if (&here != &home_) here.tasks().remove(task_.node_.id);
   in_transit_.store(true, std::memory_order_seq_cst);
   const runtime::visit there(home_.owner());
   home_.post(end_);

@@ -106,6 +106,8 @@ class scheduler {
   void note_arriving(int change) noexcept {
     arriving_.fetch_add(static_cast<std::uint32_t>(change), std::memory_order_relaxed);
   }
+  // The id of the node that was enrolled last.
+  std::uint64_t newest_id() const noexcept { return last_id_; }
   // The nodes that have begun and not ended, oldest first.
   intrusive_list<task_node>& nodes() noexcept { return nodes_; }
 

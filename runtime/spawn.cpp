@@ -14,6 +14,7 @@ void spawned_base::begin(task_group& group) noexcept {
   // In a scope, whoever awaits the scope; else whoever spawns.
   task_node& owner = group.context().node();
   home_->enroll(node_, &owner != &home_->root() ? owner : home_->running());
+  id_at_home_ = node_.id;
   group.add();
   home_->wake(*this, node_);
 }
@@ -45,7 +46,7 @@ waiter* spawned_base::finish_at_home() noexcept {
   KEEL_ASSERT(!done_, "a task ended twice");
   done_ = true;
   if (!has_joiner() && (handle_gone_ || group_->fails_at_once())) report_failure();
-  group_->remove();
+  group_->remove(id_at_home_);
   // From here on the group may be gone: what is dropped later is the runtime's.
   group_ = &home_->tasks();
   home_->bury(*this);

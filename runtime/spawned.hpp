@@ -75,6 +75,7 @@ class spawned_base : public detail::recycled, private runnable, private waiter {
   waiter* joiner_ = nullptr;
   task_node* joiner_node_ = nullptr;
   spawned_base* next_dead_ = nullptr;
+  std::uint64_t id_at_home_ = 0;
   relocation* relocation_ = nullptr;  // once it has moved
   unsigned char shares_ = 2;
   bool done_ = false;

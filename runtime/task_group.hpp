@@ -5,6 +5,7 @@
 #include <keel/runtime/stop_context.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 
 namespace keel {
@@ -28,7 +29,7 @@ class task_group {
 
   // For spawned_base: one begins, one has ended.
   void add() noexcept;
-  void remove() noexcept;
+  void remove(std::uint64_t child_id) noexcept;
   // An exception of `child` that no handle will collect. The default hands it to the runtime.
   virtual void child_failed(spawned_base& child, std::exception_ptr error) noexcept;
   // Whether child_failed() is wanted as soon as a child fails, though a handle may still collect it.
@@ -36,11 +37,14 @@ class task_group {
 
  protected:
   stop_context context_;
+  bool watched_ = false;
 
  private:
   // Before the first child begins, and after the last one has ended. They resume nobody; they make ready.
   virtual void became_busy() noexcept {}
   virtual void became_empty() noexcept {}
+  // One has ended; told when watched_.
+  virtual void child_ended(std::uint64_t) noexcept {}
 
   std::size_t size_ = 0;
 };
