@@ -66,6 +66,9 @@ class stop_context : private stop_callback {
   // Raises the level here and below, and tells the callbacks. They may register and unregister callbacks.
   void request_stop(stop_level level) noexcept;
 
+  // Whether nobody is to be told.
+  bool idle() const noexcept { return callbacks_.empty(); }
+
   // REQUIRES: !stopped(callback.threshold)
   void add(stop_callback& callback) noexcept { callbacks_.push_back(callback); }
 

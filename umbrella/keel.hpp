@@ -31,6 +31,7 @@
 #include <keel/runtime/shielded.hpp>
 #include <keel/runtime/signals.hpp>
 #include <keel/runtime/sleep.hpp>
+#include <keel/runtime/stop_source.hpp>
 #include <keel/runtime/this_task.hpp>
 #include <keel/runtime/timer.hpp>
 #include <keel/runtime/when_all.hpp>
