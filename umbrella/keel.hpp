@@ -28,6 +28,7 @@
 #include <keel/runtime/scope.hpp>
 #include <keel/runtime/semaphore.hpp>
 #include <keel/runtime/shared_mutex.hpp>
+#include <keel/runtime/shared_task.hpp>
 #include <keel/runtime/shielded.hpp>
 #include <keel/runtime/signals.hpp>
 #include <keel/runtime/sleep.hpp>
