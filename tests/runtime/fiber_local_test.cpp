@@ -29,7 +29,6 @@ namespace {
 fiber_local<int> number(7);
 fiber_local<std::string> text;
 fiber_local<std::unique_ptr<int>> pointer;
-fiber_local<keel::test::tracked> object;
 
 std::string* order = nullptr;
 
@@ -59,7 +58,8 @@ TEST_CASE("fiber_local: each fiber has its own, from the same beginning") {
   const keel::test::frame_balance frames;
   const keel::test::tracked_balance objects;
   run_simulated([]() -> task<> {
-    auto counts = [](int times) {
+    const fiber_local<keel::test::tracked> object;
+    auto counts = [&object](int times) {
       CHECK(*number == 7);
       CHECK(text->empty());
       object->value = times;
