@@ -28,6 +28,9 @@ class merged_request {
     return level_.load(std::memory_order_seq_cst);
   }
 
+  // Any thread: the highest level so far.
+  Level level() const noexcept { return level_.load(); }
+
  private:
   typename Atomics::template atomic<bool> raised_{false};
   typename Atomics::template atomic<Level> level_{Level()};

@@ -187,7 +187,7 @@ void runtime::request_stop(stop_level level) noexcept {
 detail::door& runtime::entrance() noexcept { return state_->entrance; }
 
 bool runtime::note_errand(unsigned index) noexcept {
-  if (state_->stops[index].level.load() == stop_level::hard) return false;
+  if (state_->stops[index].merged.level() == stop_level::hard) return false;
   note_busy(1);
   return true;
 }
