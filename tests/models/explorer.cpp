@@ -45,7 +45,7 @@ class machine {
   void outcome(const char* what, std::uint64_t value);
   unsigned choose(unsigned n);
   unsigned any_value(unsigned n);
-  void fail(const std::string& why);
+  void fail(std::string why);
   void note(const char* text) {
     if (telling_) tell(std::string("-- ") + text);
   }
@@ -226,7 +226,7 @@ void machine::nobody_can_go_on() {
     waiting += waiting.empty() ? "nobody can go on: " : "; ";
     waiting += std::string(program_->name(i)) + ": " + t.doing + " " + name_of(t.object);
   }
-  if (!waiting.empty()) fail(waiting);
+  if (!waiting.empty()) fail(std::move(waiting));
 }
 
 void machine::step(const char* what, const void* object, condition until) {
@@ -270,9 +270,11 @@ unsigned machine::any_value(unsigned n) {
   return taken;
 }
 
-void machine::fail(const std::string& why) {
-  if (failure_.empty()) failure_ = why;
+void machine::fail(std::string why) {
   if (telling_) tell("FAILED: " + why);
+  if (failure_.empty()) failure_ = why;
+  // The stack below is never returned to, and must not keep memory.
+  std::string().swap(why);
   if (running_ != nobody) go_on_with(nobody);
 }
 
