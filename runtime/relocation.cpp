@@ -68,7 +68,6 @@ void relocation::deliver_stop(message& self, scheduler& to) noexcept {
   if (!me.in_transit_.load(std::memory_order_seq_cst))
     me.task_.context().request_stop(me.wanted_.load(std::memory_order_seq_cst));
   me.stop_.deliver = &deliver_stop_returned;
-  const runtime::visit there(me.home_.owner());
   me.home_.post(me.stop_);
 }
 
@@ -84,7 +83,6 @@ void relocation::ended() noexcept {
   here.leave(task_.node_);
   if (&here != &home_) here.tasks().remove(task_.node_.id);
   in_transit_.store(true, std::memory_order_seq_cst);
-  const runtime::visit there(home_.owner());
   home_.post(end_);
 }
 
@@ -108,6 +106,8 @@ void relocation::parent_stopped(stop_callback& self, stop_level level) noexcept 
 
 std::coroutine_handle<> resume_on_op::start(waiter& up, stop_context& context) noexcept {
   if (&context.home() == &to_) return up.next(&up);
+  KEEL_ASSERT(&context.home().owner() == &to_.owner(),
+              "resume_on() moves a task within its runtime; spawn_on() runs one in another");
   spawned_base* task = context.node().task;
   KEEL_ASSERT(
       task != nullptr && &context == &context.node().context,

@@ -29,8 +29,8 @@ class resume_on_op {
 // Errors:    none.
 // Cancelled: not; a stop that comes meanwhile is seen by the next wait.
 // Threads:   a scheduler's; afterwards, that of `to`.
-// REQUIRES:  the task was spawned, and awaits this itself or through tasks: not inside with_timeout,
-//            graceful, the body of a scope, when_all, when_any.
+// REQUIRES:  `to` is of this runtime; the task was spawned, and awaits this itself or through tasks: not
+//            inside with_timeout, graceful, the body of a scope, when_all, when_any, a fiber.
 // Throws:    std::bad_alloc, the first time.
 [[nodiscard]] inline resume_on_op resume_on(scheduler& to) noexcept {
   return resume_on_op(to);

@@ -168,4 +168,10 @@ TEST_CASE("resume_on: a part of a task cannot move") {
               "resume_on() moves a whole task");
   CHECK_DEATH(moves_in([]() -> task<> { co_await keel::when_all(go_there(1), go_there(0)); })(),
               "resume_on() moves a whole task");
+  CHECK_DEATH(on_several(1,
+                         []() -> task<> {
+                           keel::runtime other;
+                           co_await resume_on(other.at(0));
+                         }),
+              "resume_on() moves a task within its runtime");
 }
