@@ -3,13 +3,16 @@
 namespace keel {
 
 condition::wait_op::wait_op(condition& wanted, mutex::guard& held) noexcept
-    : queued_wait(&stopped), condition_(wanted), mutex_(*held.mutex_) {
-  KEEL_ASSERT(held, "who waits for a condition holds the mutex: this guard holds none");
-}
+    : queued_wait(&stopped),
+      condition_(wanted),
+      mutex_((KEEL_ASSERT(held, "who waits for a condition holds the mutex: this guard holds none"),
+              *held.mutex_)) {}
 
 std::coroutine_handle<> condition::wait_op::start(waiter& up, stop_context& context) noexcept {
+  // Where it does not wait, the waiter may have gone on, and this object with its frame.
+  mutex* unlocks = context.stopped(threshold) ? nullptr : &mutex_;
   const std::coroutine_handle<> then = wait_in(condition_.line_, up, context);
-  if (!canceled()) mutex_.unlock();
+  if (unlocks != nullptr) unlocks->unlock();
   return then;
 }
 

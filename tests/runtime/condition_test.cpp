@@ -196,6 +196,18 @@ TEST_CASE("condition: stopped before, it does not unlock") {
   }());
 }
 
+// C1: or_return destroys the frame, with the wait in it, inside the wait's own start.
+TEST_CASE("condition: stopped before, it may go with its frame while it starts") {
+  run_simulated([]() -> task<> {
+    mailbox box;
+    auto handle = keel::spawn(get, std::ref(box));
+    handle.request_stop();
+    const auto stopped = co_await std::move(handle);
+    CHECK(stopped.error() == errc::operation_canceled);
+    CHECK(!box.m.locked());
+  }());
+}
+
 // H12
 TEST_CASE("condition: a notification before the stop is reported, one after it is for the next") {
   for (const bool notified_first : {false, true}) {
