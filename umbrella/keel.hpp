@@ -16,6 +16,7 @@
 #include <keel/runtime/fiber_overflow.hpp>
 #include <keel/runtime/futex.hpp>
 #include <keel/runtime/generator.hpp>
+#include <keel/runtime/channel.hpp>
 #include <keel/runtime/graceful.hpp>
 #include <keel/runtime/handle.hpp>
 #include <keel/runtime/interval.hpp>
