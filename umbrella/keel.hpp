@@ -36,6 +36,7 @@
 #include <keel/runtime/stop_source.hpp>
 #include <keel/runtime/this_task.hpp>
 #include <keel/runtime/timer.hpp>
+#include <keel/runtime/token_bucket.hpp>
 #include <keel/runtime/when_all.hpp>
 #include <keel/runtime/when_any.hpp>
 #include <keel/runtime/with_timeout.hpp>
