@@ -31,6 +31,7 @@
 #include <keel/runtime/shared_mutex.hpp>
 #include <keel/runtime/shared_task.hpp>
 #include <keel/runtime/shielded.hpp>
+#include <keel/runtime/select.hpp>
 #include <keel/runtime/signals.hpp>
 #include <keel/runtime/sleep.hpp>
 #include <keel/runtime/stop_source.hpp>
