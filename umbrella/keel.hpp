@@ -35,6 +35,8 @@
 #include <keel/runtime/signals.hpp>
 #include <keel/runtime/sleep.hpp>
 #include <keel/runtime/stop_source.hpp>
+#include <keel/runtime/sync_channel.hpp>
+#include <keel/runtime/sync_event.hpp>
 #include <keel/runtime/this_task.hpp>
 #include <keel/runtime/timer.hpp>
 #include <keel/runtime/token_bucket.hpp>
