@@ -220,12 +220,13 @@ TEST_CASE("async_generator: H1, one that never waits lets the others run, and al
     static_cast<void>(co_await sleep_for(0ns));
     const auto before = keel::this_thread_frames();
     int seen = 1;
+    const int turns_before = turns;
     while (co_await values.next()) ++seen;
     CHECK(keel::this_thread_frames().fresh == before.fresh);
     CHECK(seen == count);
     over = true;
     co_await std::move(beside);
-    CHECK(turns > 10);
+    CHECK(turns - turns_before > 2);
   }());
 }
 
