@@ -113,8 +113,8 @@ void scheduler::run_one(ready_queue& from) noexcept {
   if (dead_ != nullptr) bury_dead();
 }
 
-void scheduler::run_by_priority() noexcept {
-  for (unsigned left = prioritized_run_budget; left > 0 && !nothing_ready();) {
+void scheduler::run_by_priority(unsigned left) noexcept {
+  while (left > 0 && !nothing_ready()) {
     for (unsigned p = 0; p < priority_count; ++p) {
       for (unsigned share = shares[p]; share > 0 && left > 0 && !ready_[p].empty(); --share, --left)
         run_one(ready_[p]);
@@ -124,11 +124,12 @@ void scheduler::run_by_priority() noexcept {
 
 void scheduler::run_ready() noexcept {
   constexpr auto normal = static_cast<unsigned>(priority::normal);
-  if (prioritized_ != 0 || !ready_[0].empty() || !ready_[2].empty()) {
-    run_by_priority();
-  } else {
-    for (unsigned left = run_budget; left > 0 && !ready_[normal].empty(); --left) run_one(ready_[normal]);
+  unsigned left = run_budget;
+  if (ready_[0].empty() && ready_[2].empty()) {
+    // Somebody urgent who begins meanwhile does not wait for all of them.
+    for (; left > 0 && prioritized_ == 0 && !ready_[normal].empty(); --left) run_one(ready_[normal]);
   }
+  if (!nothing_ready()) run_by_priority(left < prioritized_run_budget ? left : prioritized_run_budget);
   if (!nothing_ready()) ++counters_.exhausted;
 }
 

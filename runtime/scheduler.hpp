@@ -188,7 +188,7 @@ class scheduler {
   }
   bool nothing_ready() const noexcept { return ready_[0].empty() && ready_[1].empty() && ready_[2].empty(); }
   void run_one(ready_queue& from) noexcept;
-  void run_by_priority() noexcept;
+  void run_by_priority(unsigned left) noexcept;
   void run_ready() noexcept;
   bool take_messages() noexcept;
   void bury_dead() noexcept;
