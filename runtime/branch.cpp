@@ -30,6 +30,8 @@ std::coroutine_handle<> join_point::start(branch_base* const* branches, std::siz
     branch.join = this;
     branch.node_.context.attach(context_);
     branch.node_.urgency = outer.node().urgency;
+    branch.node_.name = "branch";
+    branch.node_.statistics = outer.node().statistics;
     outer.home().enroll(branch.node_, outer.node());
     outer.home().wake(branch, branch.node_);
   }

@@ -3,6 +3,7 @@
 #include <keel/runtime/signals.hpp>
 #include <keel/runtime/with_timeout.hpp>
 
+#include "dump_signal.hpp"
 #include "unhandled.hpp"
 
 #include <csignal>
@@ -21,6 +22,10 @@ runtime_options runtime_options_of(const run_options& options) {
 }
 
 }  // namespace
+
+void prepare(runtime& rt) noexcept {
+  dump_at_signal(rt);
+}
 
 program::program(const run_options& options, main_function main, void* fn)
     : options_(options),

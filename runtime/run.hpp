@@ -73,6 +73,9 @@ task<> main_task(program* self, void* fn) {
   }
 }
 
+// What run() does for a runtime that it turns itself.
+void prepare(runtime& rt) noexcept;
+
 template <class T>
 task<> run_single(task<T> main, result_slot<T>* slot) {
   try {
@@ -119,7 +122,8 @@ T run(task<T> main, const runtime_options& options = runtime_options()) {
   result_slot<T> slot;
   {
     runtime rt(options);
-    auto handle = rt.spawn(&detail::run_single<T>, std::move(main), &slot);
+    detail::prepare(rt);
+    auto handle = rt.spawn(named("main", &detail::run_single<T>), std::move(main), &slot);
     while (!handle.done()) rt.run_once(time_point::never());
   }
   return slot.take();

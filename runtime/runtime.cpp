@@ -1,17 +1,18 @@
 #include <keel/runtime/runtime.hpp>
 
 #include <keel/kevent_sys/blocking_pool.hpp>
+#include <keel/runtime/blocking.hpp>
 #include <keel/runtime/merged_request.hpp>
 
-#include <keel/runtime/blocking.hpp>
-
 #include "door.hpp"
+#include "dump_signal.hpp"
 #include "unhandled.hpp"
 
 #include <algorithm>
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -42,12 +43,15 @@ struct runtime_state {
   runtime_state(runtime& self, const runtime_options& o)
       : options(o),
         where(o.cpus.resolve()),
+        dog(self, o.watchdog, o.on_blocked),
         calls({.threads_max = o.blocking_threads_max, .queue_max = o.blocking_calls_max}),
         entrance(*new door(self)) {}
   ~runtime_state() { entrance.let_go(); }
 
   runtime_options options;
   cpu_list::placement where;
+  watchdog dog;
+  const std::thread::id maker = std::this_thread::get_id();
   kevent_sys::blocking_pool
       calls;  // made on this thread, before any is pinned; threads start with the first call
   door& entrance;
@@ -89,6 +93,15 @@ runtime::runtime(const runtime_options& options) {
   state->stops = std::make_unique<detail::stop_request[]>(state->where.count);
   for (unsigned i = 0; i < state->where.count; ++i)
     state->schedulers.push_back(std::make_unique<scheduler>(*this, i, queue, options.turn_events));
+  for (auto& s : state->schedulers) {
+    s->monitor().configure(
+        options.measure_runs, state->dog.limit_ns(),
+        [](void* self, std::uint64_t ticks) noexcept {
+          auto& blocked = *static_cast<scheduler*>(self);
+          blocked.owner().dog().ran_too_long(blocked, ticks);
+        },
+        s.get());
+  }
   state_ = state.release();
 }
 
@@ -137,6 +150,7 @@ void runtime::run_one(unsigned index) noexcept {
 void runtime::run() {
   KEEL_ASSERT(!state_->running.exchange(true), "run() was called while the runtime runs");
   using detail::run_order;
+  dump_at_signal(*this);
   state_->reaped = 0;
   state_->order = run_order::wait;
   const auto give = [this](run_order order) {
@@ -146,7 +160,9 @@ void runtime::run() {
   state_->over = false;
   if (state_->busy.load() == 0) state_->over = true;
   std::vector<std::thread> threads;
+  std::optional<watchdog_thread> looks;
   try {
+    if (state_->options.watchdog_thread && state_->dog.limit_ns() != 0) looks.emplace(state_->dog);
     for (unsigned i = 1; i < size(); ++i) {
       threads.emplace_back([this, i] {
         state_->order.wait(run_order::wait);
@@ -205,12 +221,12 @@ void* runtime::local(const void* key, void* (*make)(), void (*destroy)(void*)) {
   return state_->shared.back().object;
 }
 
-void runtime::unhandled_exception(const char* task, std::exception_ptr error) noexcept {
+void runtime::unhandled_exception(const task_description& task, std::exception_ptr error) noexcept {
   const exception_handler handler = state_->options.on_exception;
   (handler != nullptr ? handler : &print_and_terminate)(task, std::move(error));
 }
 
-void runtime::unhandled_error(const char* task, std::error_code error) noexcept {
+void runtime::unhandled_error(const task_description& task, std::error_code error) noexcept {
   // Being stopped is no failure.
   if (error == errc::operation_canceled) return;
   const error_handler handler = state_->options.on_error;
@@ -222,6 +238,14 @@ runtime::visit::visit(runtime& other) noexcept : visited_(*other.state_) {
 }
 runtime::visit::~visit() {
   visited_.visitors.fetch_sub(1, std::memory_order_release);
+}
+
+bool runtime::rests_here() const noexcept {
+  return !state_->running.load() && std::this_thread::get_id() == state_->maker;
+}
+
+watchdog& runtime::dog() noexcept {
+  return state_->dog;
 }
 
 void runtime::note_busy(int change) noexcept {

@@ -1,10 +1,13 @@
 // The runtime: one scheduler per CPU, and the threads they run on.
 #pragma once
 
+#include <keel/kevent_sys/blocking_pool.hpp>
 #include <keel/runtime/cpu_list.hpp>
 #include <keel/runtime/scheduler.hpp>
 #include <keel/runtime/spawn.hpp>
+#include <keel/runtime/task_description.hpp>
 #include <keel/runtime/time.hpp>
+#include <keel/runtime/watchdog.hpp>
 
 #include <cstdint>
 #include <exception>
@@ -14,10 +17,10 @@ namespace keel {
 
 using kevent_sys::engine_choice;
 
-// An exception left a task that nobody joins. `task` is its name or null. The default prints and terminates.
-using exception_handler = void (*)(const char* task, std::exception_ptr error);
+// An exception left a task that nobody joins. The default prints and terminates.
+using exception_handler = void (*)(const task_description& task, std::exception_ptr error);
 // An error result of a task that nobody joins. The default prints one line, rate-limited.
-using error_handler = void (*)(const char* task, std::error_code error);
+using error_handler = void (*)(const task_description& task, std::error_code error);
 
 struct runtime_options {
   cpu_list cpus = 1;
@@ -35,6 +38,14 @@ struct runtime_options {
   // Threads for calls that block, shared by all schedulers; none before the first call.
   std::uint32_t blocking_threads_max = 16;
   std::uint32_t blocking_calls_max = 4096;  // that wait for a thread; one more is refused
+  // How long the runs of tasks take, by name, for dump(): one look at the CPU's clock per run. The watchdog
+  // needs that, too: without both there is none.
+  bool measure_runs = true;
+  // A task that keeps a scheduler for longer is reported: when it ends, or by another scheduler that turns;
+  // at any time when there is a thread for that. 0 = never.
+  duration watchdog = std::chrono::milliseconds(100);
+  bool watchdog_thread = false;
+  blocked_handler on_blocked = nullptr;  // instead of a line on stderr
   exception_handler on_exception = nullptr;
   error_handler on_error = nullptr;
   // For tests: the engine of each scheduler, a simulation for example.
@@ -43,6 +54,7 @@ struct runtime_options {
 
 class handle;
 struct blocking_counters;
+struct dump_options;
 
 namespace detail {
 class door;
@@ -99,13 +111,27 @@ class runtime {
   // What the pool of blocking() does. See blocking.hpp. Any thread.
   keel::blocking_counters blocking_counters() const noexcept;
 
+  // Writes what every task does and what the schedulers have done: a tree, or JSON. A scheduler that does not
+  // answer in time is named with what it runs. See dump.hpp.
+  //
+  // Errors:  those of write(2). Throws std::bad_alloc.
+  // Threads: any while it runs; the one that made it.
+  result<void> dump(int fd);
+  result<void> dump(int fd, const dump_options& options);
+
   // Something that the schedulers of this runtime share, made by the first who asks for `key`. `make` runs
   // under a lock. `destroy` is called when the runtime ends. Any thread.
   void* local(const void* key, void* (*make)(), void (*destroy)(void*));
 
   // Where failures end that nobody collects. The scheduler's thread.
-  void unhandled_exception(const char* task, std::exception_ptr error) noexcept;
-  void unhandled_error(const char* task, std::error_code error) noexcept;
+  void unhandled_exception(const task_description& task, std::exception_ptr error) noexcept;
+  void unhandled_error(const task_description& task, std::error_code error) noexcept;
+  // The threads for calls that block. Any thread.
+  kevent_sys::blocking_pool_counters blocking_calls() const noexcept;
+  // Whether it does not run, and this is the thread that made it.
+  bool rests_here() const noexcept;
+  // What looks after its schedulers.
+  watchdog& dog() noexcept;
 
   // For schedulers: how many of them have tasks. With none left, run() ends.
   void note_busy(int change) noexcept;

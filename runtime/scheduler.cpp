@@ -1,5 +1,6 @@
 #include <keel/runtime/scheduler.hpp>
 
+#include <keel/runtime/frame_allocator.hpp>
 #include <keel/runtime/runtime.hpp>
 #include <keel/runtime/spawn.hpp>
 
@@ -17,6 +18,8 @@ constexpr unsigned shares[priority_count] = {16, 4, 1};
 
 // So many waits may a node begin in vain, being stopped, before others run in between.
 constexpr std::uint32_t canceled_waits_free = 32;
+// And after so many it is told of, once.
+constexpr std::uint32_t canceled_waits_reported = 1000;
 
 thread_local constinit scheduler* current_on_this_thread = nullptr;
 
@@ -42,6 +45,7 @@ scheduler::scheduler(runtime& owner, unsigned index, const kevent_sys::queue_opt
       queue_(options),
       wake_({.code = kevent_sys::opcode::wake, .multishot = true}, &woken) {
   root_.context.attach(*this);
+  root_.statistics = &monitor_.table().callbacks();
   tasks_.context().attach(*this);
   background_.context().attach(*this);
 }
@@ -86,24 +90,44 @@ void scheduler::arm_wake() noexcept {
   if (wake_wanted_ && !wake_.in_flight()) queue_.submit(wake_);
 }
 
+scheduler_counters scheduler::counters() noexcept {
+  scheduler_counters all = counters_;
+  const kevent_sys::engine_counters& engine = queue_.counters();
+  all.enters = engine.enters;
+  all.submitted = engine.submitted;
+  all.in_flight = queue_.in_flight();
+  all.timers = queue_.timers();
+  all.frames_fresh = this_thread_frames().fresh;
+  all.frames_recycled = this_thread_frames().recycled;
+  all.buffers = queue_.buffers().size();
+  all.buffers_in_use = queue_.buffers().away();
+  return all;
+}
+
 void scheduler::enroll(task_node& node, task_node& parent) noexcept {
   node.id = ++last_id_;
   node.parent_id = parent.id;
   node.context.set_node(node);
   node.since_ns = queue_.now_ns();
+  if (node.statistics == nullptr) node.statistics = &monitor_.table().of(node.name);
+  ++node.statistics->tasks;
   if (node.urgency != priority::normal) ++prioritized_;
+  ++counters_.live;
   nodes_.push_back(node);
   node_count_.store(node_count_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
 void scheduler::leave(task_node& node) noexcept {
+  --counters_.live;
   if (node.urgency != priority::normal) --prioritized_;
   static_cast<list_hook&>(node).unlink();
   node_count_.store(node_count_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
 }
 
 bool scheduler::may_give_up(task_node& node) noexcept {
-  return ++node.canceled_waits <= canceled_waits_free;
+  if (++node.canceled_waits <= canceled_waits_free) return true;
+  if (node.canceled_waits == canceled_waits_reported) owner_.dog().ignores_its_stop(node);
+  return false;
 }
 
 void scheduler::run_one(ready_queue& from) noexcept {
@@ -157,16 +181,21 @@ void scheduler::turn(time_point deadline) {
   current_scope here(this);
   resting_ = false;
   ++counters_.turns;
+  monitor_.wakes();
+  if (monitor_.looks_around()) owner_.dog().look_around(this);
   arm_wake();
-  take_messages();
+  if (take_messages()) monitor_.note();
   run_ready();
   std::uint64_t until = nothing_ready() ? deadline.since_boot_ns() : 0;
   // What was left has just ended: no event will come.
   if (draining_ && !has_work()) until = 0;
   if (until != 0 && !inbox_.announce_sleep()) until = 0;
+  if (until != 0) monitor_.sleeps();
   queue_.wait(until);
+  monitor_.wakes();
   inbox_.awake();
   counters_.events += queue_.consume(turn_events_);
+  monitor_.sleeps();
   if (dead_ != nullptr) bury_dead();
 }
 

@@ -4,6 +4,7 @@
 #include <keel/kevent_sys/queue.hpp>
 #include <keel/runtime/inbox.hpp>
 #include <keel/runtime/resume.hpp>
+#include <keel/runtime/run_monitor.hpp>
 #include <keel/runtime/stop_context.hpp>
 #include <keel/runtime/task_group.hpp>
 #include <keel/runtime/task_node.hpp>
@@ -44,11 +45,20 @@ class root_group final : public task_group {
 
 struct scheduler_counters {
   std::uint64_t turns = 0;
-  std::uint64_t events = 0;     // consumed from the ring
-  std::uint64_t runs = 0;       // runnables run
-  std::uint64_t messages = 0;   // delivered from other threads
-  std::uint64_t tasks = 0;      // spawned
-  std::uint64_t exhausted = 0;  // turns that ended with something still ready
+  std::uint64_t events = 0;           // consumed from the ring
+  std::uint64_t runs = 0;             // runnables run
+  std::uint64_t messages = 0;         // delivered from other threads
+  std::uint64_t tasks = 0;            // spawned
+  std::uint64_t exhausted = 0;        // turns that ended with something still ready
+  std::uint64_t live = 0;             // tasks and branches that have not ended
+  std::uint64_t enters = 0;           // system calls of the engine that handed over or collected
+  std::uint64_t submitted = 0;        // operations given to the engine
+  std::uint64_t in_flight = 0;        // of these, not answered yet
+  std::uint64_t timers = 0;           // armed
+  std::uint64_t frames_fresh = 0;     // of this thread: taken from operator new
+  std::uint64_t frames_recycled = 0;  // and from what was freed before
+  std::uint64_t buffers = 0;          // that receives are written into
+  std::uint64_t buffers_in_use = 0;   // with readers
 };
 
 // One per CPU; owns the queue and everything that waits on it. A resource; not movable.
@@ -75,7 +85,8 @@ class scheduler {
   kevent_sys::queue& queue() noexcept { return queue_; }
   // Which engine it has, why, and what refused a better one.
   const kevent_sys::engine_info& engine_info() const noexcept { return queue_.info(); }
-  scheduler_counters counters() const noexcept { return counters_; }
+  // See counters_of() for other threads.
+  scheduler_counters counters() noexcept;
   std::size_t live_tasks() const noexcept { return tasks_.size() + background_.size(); }
 
   // Runs `r` soon, after what is ready already.
@@ -108,6 +119,7 @@ class scheduler {
   }
   // The id of the node that was enrolled last.
   std::uint64_t newest_id() const noexcept { return last_id_; }
+  run_monitor& monitor() noexcept { return monitor_; }
   // The nodes that have begun and not ended, oldest first.
   intrusive_list<task_node>& nodes() noexcept { return nodes_; }
 
@@ -125,12 +137,17 @@ class scheduler {
     node.ready = false;
     running_ = &node;
     allowance_ = run_allowance;
+    monitor_.begin(node);
   }
   void end_run() noexcept {
+    monitor_.end();
     running_ = &root_;
     if (dead_ != nullptr) bury_dead();
   }
-  void switch_to(task_node& node) noexcept { running_ = &node; }
+  void switch_to(task_node& node) noexcept {
+    monitor_.change(node);
+    running_ = &node;
+  }
   void resume(waiter& up, task_node& node) noexcept {
     begin_run(node);
     detail::resume(up.next(&up));
@@ -204,6 +221,7 @@ class scheduler {
   ready_queue ready_[priority_count];
   task_node root_;
   task_node* running_ = &root_;
+  run_monitor monitor_;
   std::uint32_t allowance_ = run_allowance;
   std::uint32_t prioritized_ = 0;
   std::uint64_t last_id_ = 0;

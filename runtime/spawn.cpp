@@ -75,7 +75,7 @@ void spawned_base::report_failure() noexcept {
   if (std::exception_ptr error = exception()) {
     group_->child_failed(*this, std::move(error));
   } else if (const std::error_code code = error_result(); code) {
-    home_->owner().unhandled_error(name(), code);
+    home_->owner().unhandled_error(task_description(node_), code);
   }
 }
 

@@ -25,6 +25,7 @@ class spawned_base : public detail::recycled, private runnable, private waiter {
 
   void begin(task_group& group) noexcept;
   bool done() const noexcept { return done_; }
+  const task_node& node() const noexcept { return node_; }
   const char* name() const noexcept { return node_.name; }
   // Before begin().
   void set_name(const char* name) noexcept { node_.name = name; }

@@ -88,6 +88,7 @@ class promise_base : public recycled, private task_frame {
   }
   void end_frame() noexcept { context_->node().innermost = caller; }
   void note_await(const std::source_location& here) noexcept { awaits = here; }
+  void note_failure() noexcept { context_->node().note_failure(*this); }
 
  protected:
   friend class task_starter;
@@ -100,7 +101,10 @@ class promise_base : public recycled, private task_frame {
 template <class T>
 class promise_of : public promise_base {
  public:
-  void unhandled_exception() noexcept { slot_->fail(std::current_exception()); }
+  void unhandled_exception() noexcept {
+    this->note_failure();
+    slot_->fail(std::current_exception());
+  }
   void set_slot(result_slot<T>* slot) noexcept { slot_ = slot; }
 
  protected:
@@ -128,6 +132,7 @@ class task_promise final : public promise_of<T> {
   // Ends the suspended coroutine as `co_return why` would: its locals go. Returns who waits for it.
   waiter* end_early(failure why) noexcept {
     waiter* up = this->up_;
+    this->note_failure();
     this->end_frame();
     this->slot_->emplace(why);
     *this->owner_ = nullptr;

@@ -16,7 +16,7 @@ void task_group::remove(std::uint64_t child_id) noexcept {
 }
 
 void task_group::child_failed(spawned_base& child, std::exception_ptr error) noexcept {
-  child.home().owner().unhandled_exception(child.name(), std::move(error));
+  child.home().owner().unhandled_exception(task_description(child.node()), std::move(error));
 }
 
 }  // namespace keel

@@ -1,10 +1,10 @@
 #include "unhandled.hpp"
 
+#include <keel/runtime/watchdog.hpp>
+
 #include <cxxabi.h>
-#include <atomic>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <typeinfo>
 
 namespace keel {
@@ -19,8 +19,14 @@ std::string demangled(const std::type_info* type) {
   return name;
 }
 
-const char* printable(const char* task) noexcept {
-  return task != nullptr ? task : "unnamed";
+// "      spawned by 'b' #3 < 'main' #1, last at x.cpp:5 in f\n", as far as that is known.
+std::string circumstances(const task_description& task) {
+  std::string text = task.spawned_by();
+  if (const std::string place = task.place(); !place.empty()) {
+    if (!text.empty()) text += ", ";
+    text += "last at " + place;
+  }
+  return text.empty() ? text : "      " + text + "\n";
 }
 
 }  // namespace
@@ -35,28 +41,21 @@ std::string describe(const std::exception_ptr& error) {
   }
 }
 
-void print_and_terminate(const char* task, std::exception_ptr error) {
+void print_and_terminate(const task_description& task, std::exception_ptr error) {
   std::fprintf(stderr,
-               "keel: an exception left the task '%s', which nobody joins: %s\n"
+               "keel: an exception left the task %s, which nobody joins: %s\n%s"
                "      join it, catch it, spawn it into a scope, or set runtime_options::on_exception\n",
-               printable(task), describe(error).c_str());
+               task.title().c_str(), describe(error).c_str(), circumstances(task).c_str());
   std::terminate();
 }
 
-void print_rate_limited(const char* task, std::error_code error) {
-  constexpr long interval_s = 5;
-  static constinit std::atomic<long> next_allowed_s{0};
-  static constinit std::atomic<unsigned> suppressed{0};
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  long allowed = next_allowed_s.load(std::memory_order_relaxed);
-  if (now.tv_sec < allowed || !next_allowed_s.compare_exchange_strong(allowed, now.tv_sec + interval_s)) {
-    suppressed.fetch_add(1, std::memory_order_relaxed);
-    return;
-  }
+void print_rate_limited(const task_description& task, std::error_code error) {
+  static constinit line_limit lines;
+  unsigned suppressed = 0;
+  if (!lines.allows(suppressed)) return;
   std::fprintf(stderr,
-               "keel: the task '%s', which nobody joins, ended with: %s (%u more like this not shown)\n",
-               printable(task), error.message().c_str(), suppressed.exchange(0, std::memory_order_relaxed));
+               "keel: the task %s, which nobody joins, ended with: %s (%u more like this not shown)\n%s",
+               task.title().c_str(), error.message().c_str(), suppressed, circumstances(task).c_str());
 }
 
 }  // namespace keel

@@ -6,8 +6,10 @@
 #include <keel/runtime/async_generator.hpp>
 #include <keel/runtime/barrier.hpp>
 #include <keel/runtime/blocking.hpp>
+#include <keel/runtime/channel.hpp>
 #include <keel/runtime/command.hpp>
 #include <keel/runtime/condition.hpp>
+#include <keel/runtime/dump.hpp>
 #include <keel/runtime/event.hpp>
 #include <keel/runtime/exit_status.hpp>
 #include <keel/runtime/fd_watch.hpp>
@@ -16,7 +18,6 @@
 #include <keel/runtime/fiber_overflow.hpp>
 #include <keel/runtime/futex.hpp>
 #include <keel/runtime/generator.hpp>
-#include <keel/runtime/channel.hpp>
 #include <keel/runtime/graceful.hpp>
 #include <keel/runtime/handle.hpp>
 #include <keel/runtime/interval.hpp>
@@ -25,15 +26,17 @@
 #include <keel/runtime/mutex.hpp>
 #include <keel/runtime/pipe.hpp>
 #include <keel/runtime/process.hpp>
+#include <keel/runtime/resume_on.hpp>
 #include <keel/runtime/run.hpp>
 #include <keel/runtime/scope.hpp>
+#include <keel/runtime/select.hpp>
 #include <keel/runtime/semaphore.hpp>
 #include <keel/runtime/shared_mutex.hpp>
 #include <keel/runtime/shared_task.hpp>
 #include <keel/runtime/shielded.hpp>
-#include <keel/runtime/select.hpp>
 #include <keel/runtime/signals.hpp>
 #include <keel/runtime/sleep.hpp>
+#include <keel/runtime/spawn_on.hpp>
 #include <keel/runtime/stop_source.hpp>
 #include <keel/runtime/sync_channel.hpp>
 #include <keel/runtime/sync_event.hpp>

@@ -206,7 +206,7 @@ TEST_CASE("scope: an error result of a child is the child's own affair") {
     });
     CHECK(finished == 1);
   };
-  run_simulated(main(), {.on_error = [](const char*, std::error_code code) {
+  run_simulated(main(), {.on_error = [](const keel::task_description&, std::error_code code) {
                   CHECK(code == errc::closed);
                   ++reported;
                 }});

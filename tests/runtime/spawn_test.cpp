@@ -57,15 +57,15 @@ std::vector<std::string> reports;
 keel::runtime_options reporting() {
   reports.clear();
   keel::runtime_options options;
-  options.on_exception = [](const char* task, std::exception_ptr error) {
+  options.on_exception = [](const keel::task_description& task, std::exception_ptr error) {
     try {
       std::rethrow_exception(std::move(error));
     } catch (const std::exception& e) {
-      reports.push_back(std::string(task == nullptr ? "unnamed" : task) + ": " + e.what());
+      reports.push_back(std::string(task.name()) + ": " + e.what());
     }
   };
-  options.on_error = [](const char* task, std::error_code code) {
-    reports.push_back(std::string(task == nullptr ? "unnamed" : task) + ": " + code.message());
+  options.on_error = [](const keel::task_description& task, std::error_code code) {
+    reports.push_back(std::string(task.name()) + ": " + code.message());
   };
   return options;
 }
@@ -293,7 +293,7 @@ TEST_CASE(
     spawn(named("careless", throwing), 0s);
     static_cast<void>(co_await sleep_for(1s));
   };
-  CHECK_DEATH(run_simulated(main()), "an exception left the task 'careless', which nobody joins: "
+  CHECK_DEATH(run_simulated(main()), "an exception left the task 'careless' #2, which nobody joins: "
                                      "std::runtime_error: thrown");
   CHECK_DEATH(run_simulated(main()), "runtime_options::on_exception");
   auto odd = []() -> task<> {
@@ -303,7 +303,7 @@ TEST_CASE(
     });
     static_cast<void>(co_await sleep_for(1s));
   };
-  CHECK_DEATH(run_simulated(odd()), "the task 'unnamed', which nobody joins: int");
+  CHECK_DEATH(run_simulated(odd()), "the task 'unnamed' #2, which nobody joins: int");
 }
 
 TEST_CASE("join_handle: request_stop ends the task's waits, and is harmless afterwards") {
