@@ -25,7 +25,7 @@ task<result<void>> serve(tcp_listener listener, Handler handler) {
         ended = peer.error();
         break;
       }
-      connections.spawn(handler, *std::move(peer));
+      connections.spawn(named("connection", handler), *std::move(peer));
     }
     // While its connections end, a server that is stopped keeps nobody waiting at the door.
     const tcp_listener closed = std::move(listener);

@@ -88,7 +88,8 @@ task<> accept_and_serve(worker& host, std::optional<net::tcp_listener>& listener
     }
     host.has_acceptor = host.connections + 1 < host.connections_max;
     if (host.has_acceptor) {
-      children.spawn(accept_and_serve, std::ref(host), std::ref(listener), std::ref(children));
+      children.spawn(named("client", accept_and_serve), std::ref(host), std::ref(listener),
+                     std::ref(children));
     }
     co_await serve_client(host, *std::move(stream));
     if (host.has_acceptor) co_return;
@@ -117,8 +118,8 @@ task<int> serve_on_this_cpu(program& all) {
   report_listening(all, listener->local());
 
   auto body = [&](scope& children) -> task<> {
-    if (log) children.spawn(flush_log_each_second, std::ref(*log));
-    children.spawn(accept_and_serve, std::ref(host), std::ref(listener), std::ref(children));
+    if (log) children.spawn(named("log", flush_log_each_second), std::ref(*log));
+    children.spawn(named("client", accept_and_serve), std::ref(host), std::ref(listener), std::ref(children));
     co_return;
   };
   co_await scope(body);

@@ -34,13 +34,14 @@ class NoServer(Exception):
 class Server:
     """httpd, started on a free port; ended by its process id when the block ends."""
 
-    def __init__(self, binary, folder, *options, descriptors=None):
+    def __init__(self, binary, folder, *options, descriptors=None, environment=None):
         def limit():
             if descriptors:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
         command = [binary, "--port", "0", *options, folder]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        pipes["env"] = dict(os.environ, **(environment or {}))
         self.process = subprocess.Popen(command, preexec_fn=limit, **pipes)
         ready, _, _ = select.select([self.process.stdout], [], [], 20)
         self.line = self.process.stdout.readline().decode() if ready else ""

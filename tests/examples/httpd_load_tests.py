@@ -1,6 +1,7 @@
 """The second half of httpd_blackbox.py: many clients, large files, full tables, and the end."""
 
 import os
+import re
 import select
 import signal
 import socket
@@ -299,6 +300,38 @@ def test_log(check, binary, folder):
         check.that("client and date", all(line.startswith("127.0.0.1 - - [") for line in lines), lines)
 
 
+def test_dump_signal(check, binary, folder):
+    with Server(binary, folder, "--cpus", "2", environment={"KEEL_DUMP_SIGNAL": "USR1"}) as server:
+        stop, failures = threading.Event(), []
+        threads = [threading.Thread(target=load, args=(server, stop, failures)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        silent = [server.connect() for _ in range(20)]
+        time.sleep(1)
+        server.signal(signal.SIGUSR1)
+        time.sleep(1)
+        check.that("it goes on serving", server.get("/small.txt").status == 200)
+        server.signal(signal.SIGTERM)
+        check.equal("exit code", server.exit_code(15), 0)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        for client in silent:
+            client.close()
+        tree = server.process.stderr.read().decode()
+        patterns = {
+            "each scheduler": (r"^scheduler [01] on \w+: ", 2),
+            "the main tasks": (r"^[├└]─ main #\d+ waits for the children of a scope, .* in serve_on", 2),
+            "who accepts": (r"client #\d+ waits for a connection, .*, at httpd/server.cpp:\d+ in accept", 1),
+            "clients": (r"client #\d+ waits for bytes, .*, at httpd/connection.cpp:\d+ in \w+ < .*", 2),
+            "the silent ones": (r"\.\.\. and \d+ more in the same place", 1),
+            "run times": (r"^  client: \d+ tasks, [\d,]+ runs of ", 1),
+        }
+        for name, (pattern, at_least) in patterns.items():
+            check.that(f"the dump: {name}", len(re.findall(pattern, tree, re.M)) >= at_least, tree)
+        check.that("a person can read it", len(tree.splitlines()) < 60, tree)
+
+
 def run_all(check, binary, folder, wanted):
     def run(test, *arguments):
         if not wanted or test.__name__[5:] in wanted:
@@ -311,5 +344,5 @@ def run_all(check, binary, folder, wanted):
             run(test, server, folder)
     for test in (test_few_descriptors, test_connection_cap, test_stop_under_load, test_graceful_stop):
         run(test, binary, folder)
-    for test in (test_complaints, test_log):
+    for test in (test_dump_signal, test_complaints, test_log):
         run(test, binary, folder)
