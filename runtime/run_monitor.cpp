@@ -123,7 +123,7 @@ void run_monitor::configure(bool measures, std::uint64_t limit_ns, report overlo
 run_monitor::sight run_monitor::seen() const noexcept {
   sight now;
   now.since_ticks = since_.load(std::memory_order_relaxed);
-  const run_statistics* running = running_.load(std::memory_order_relaxed);
+  const run_statistics* running = running_.load(std::memory_order_acquire);
   now.name = running->name;
   const bool is_task = running != &table_.at(0);
   if (is_task) {

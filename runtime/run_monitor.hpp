@@ -103,7 +103,8 @@ class run_monitor {
   // `node` gets the CPU, from the loop; it gives it back; it hands it on to `node`.
   void begin(const task_node& node) noexcept {
     id_.store(node.id, std::memory_order_relaxed);
-    running_.store(node.statistics, std::memory_order_relaxed);
+    // Others read the name behind it.
+    running_.store(node.statistics, std::memory_order_release);
     from_.store(node.innermost != nullptr ? node.innermost->awaits : std::source_location(),
                 std::memory_order_relaxed);
   }
