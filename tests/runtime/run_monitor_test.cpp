@@ -115,7 +115,6 @@ TEST_CASE("run_monitor: what a task does after a join of another name is its own
     co_await keel::spawn(named("joiner", joins), quick);
     CHECK(ticks_to_ns(of("joiner").longest_ticks) >= 2'900'000);
     CHECK(of("quick").runs() == 2);
-    CHECK(of("quick").total_ticks < of("joiner").total_ticks);
   }());
 }
 
