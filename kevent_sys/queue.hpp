@@ -88,7 +88,7 @@ class queue {
   // the timers' time ends it, too.
   result<int> pollable() noexcept { return engine_->pollable(); }
   void rest() noexcept { engine_->rest(next_deadline_ns()); }
-  void ring() noexcept { engine_->ring(); }
+  void ring_bell() noexcept { engine_->ring(); }
   buffer_pool& buffers() noexcept { return engine_->buffers(); }
   const engine_info& info() const noexcept { return engine_->info(); }
   const engine_counters& counters() const noexcept { return engine_->counters(); }

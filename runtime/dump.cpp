@@ -152,7 +152,7 @@ void inspection::wait() noexcept {
 
 runtime_snapshot inspection::collect() {
   runtime_snapshot all;
-  all.blocking_calls = of_.blocking_calls();
+  all.blocking_calls = of_.blocking_counters();
   for (const auto& one : questions_) {
     const std::lock_guard lock(one->mutex);
     if (!one->done) {

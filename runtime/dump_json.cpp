@@ -201,9 +201,9 @@ std::string json_of(const runtime_snapshot& all, const dump_options&) {
   out.key("idle");
   out.number(all.blocking_calls.idle);
   out.key("queued");
-  out.number(all.blocking_calls.queued);
+  out.number(all.blocking_calls.waiting);
   out.key("completed");
-  out.number(all.blocking_calls.completed);
+  out.number(all.blocking_calls.done);
   out.key("refused");
   out.number(all.blocking_calls.refused);
   out.close('}');

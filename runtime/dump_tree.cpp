@@ -279,9 +279,9 @@ std::string tree_of(const runtime_snapshot& all, const dump_options& options) {
     text += ": " + heading(one) + tree(one, options).print() + run_times(one);
   }
   const auto& calls = all.blocking_calls;
-  if (calls.completed != 0 || calls.threads != 0)
+  if (calls.done != 0 || calls.threads != 0)
     text += "blocking calls: " + amount(calls.threads, "thread", "threads") + ", " + grouped(calls.idle) +
-            " idle, " + amount(calls.queued, "call", "calls") + " queued, " + grouped(calls.completed) +
+            " idle, " + amount(calls.waiting, "call", "calls") + " queued, " + grouped(calls.done) +
             " done, " + grouped(calls.refused) + " refused\n";
   return text;
 }

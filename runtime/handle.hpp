@@ -46,7 +46,7 @@ class posted final : public errand {
     try {
       if (takes(to)) me->act_();
     } catch (...) {
-      to.owner().unhandled_exception(nullptr, std::current_exception());
+      to.owner().unhandled_exception(task_description("a posted function"), std::current_exception());
     }
     delete me;
     if (counted) to.owner().note_busy(-1);

@@ -126,8 +126,6 @@ class runtime {
   // Where failures end that nobody collects. The scheduler's thread.
   void unhandled_exception(const task_description& task, std::exception_ptr error) noexcept;
   void unhandled_error(const task_description& task, std::error_code error) noexcept;
-  // The threads for calls that block. Any thread.
-  kevent_sys::blocking_pool_counters blocking_calls() const noexcept;
   // Whether it does not run, and this is the thread that made it.
   bool rests_here() const noexcept;
   // What looks after its schedulers.

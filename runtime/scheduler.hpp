@@ -91,7 +91,7 @@ class scheduler {
 
   // Runs `r` soon, after what is ready already.
   void make_ready(runnable& r, priority p = priority::normal) noexcept {
-    if (resting_ && nothing_ready()) queue_.ring();
+    if (resting_ && nothing_ready()) queue_.ring_bell();
     ready_[static_cast<unsigned>(p)].push(r);
   }
 

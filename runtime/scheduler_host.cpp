@@ -13,7 +13,7 @@ constexpr unsigned turns_per_visit = 8;
 int scheduler::fd() {
   const int fd = queue_.pollable().value();
   // What happened before anybody watched is there to be done.
-  if (!watched_) queue_.ring();
+  if (!watched_) queue_.ring_bell();
   watched_ = true;
   return fd;
 }
@@ -33,7 +33,7 @@ void scheduler::turn_for_host(time_point deadline) {
   resting_ = true;
   // As before a sleep: whoever posts from here on wakes the queue.
   const bool nothing_sent = inbox_.announce_sleep();
-  if (!quiet || !nothing_sent) queue_.ring();
+  if (!quiet || !nothing_sent) queue_.ring_bell();
 }
 
 }  // namespace keel

@@ -1,7 +1,7 @@
 // Private to runtime: what a scheduler says of itself, copied so that others can read it.
 #pragma once
 
-#include <keel/kevent_sys/blocking_pool.hpp>
+#include <keel/runtime/blocking.hpp>
 #include <keel/runtime/dump.hpp>
 
 #include <memory>
@@ -45,7 +45,7 @@ struct scheduler_snapshot {
 
 struct runtime_snapshot {
   std::vector<scheduler_snapshot> schedulers;
-  kevent_sys::blocking_pool_counters blocking_calls;
+  blocking_counters blocking_calls;
 };
 
 // On the scheduler's thread. Throws std::bad_alloc.

@@ -73,9 +73,9 @@ void remote_call::abandon() noexcept {
 void remote_call::report_failure() noexcept {
   if (std::exchange(seen_, true)) return;
   if (std::exception_ptr error = exception()) {
-    home_.owner().unhandled_exception(name(), std::move(error));
+    home_.owner().unhandled_exception(task_description(name()), std::move(error));
   } else if (const std::error_code code = error_result(); code) {
-    home_.owner().unhandled_error(name(), code);
+    home_.owner().unhandled_error(task_description(name()), code);
   }
 }
 

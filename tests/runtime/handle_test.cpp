@@ -143,7 +143,7 @@ TEST_CASE("handle: an exception of a posted function goes to the runtime's handl
   static std::atomic<int> seen{0};
   seen = 0;
   keel::runtime_options options;
-  options.on_exception = [](const char*, std::exception_ptr) { ++seen; };
+  options.on_exception = [](const keel::task_description&, std::exception_ptr) { ++seen; };
   served s(options);
   const handle h(s.rt());
   CHECK(h.post([] { throw std::runtime_error("no"); }));

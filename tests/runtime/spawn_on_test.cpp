@@ -138,11 +138,11 @@ TEST_CASE("spawn_on: the failure of a dropped task goes to the runtime's handler
   static std::atomic<int> exceptions;
   errors = exceptions = 0;
   keel::runtime_options options;
-  options.on_error = [](const char* name, std::error_code) {
-    if (std::string(name) == "refused") ++errors;
+  options.on_error = [](const keel::task_description& task, std::error_code) {
+    if (std::string(task.name()) == "refused") ++errors;
   };
-  options.on_exception = [](const char* name, std::exception_ptr) {
-    if (std::string(name) == "thrown") ++exceptions;
+  options.on_exception = [](const keel::task_description& task, std::exception_ptr) {
+    if (std::string(task.name()) == "thrown") ++exceptions;
   };
   on_several(
       2,
