@@ -41,8 +41,8 @@ class wait_point {
     }
   }
 
-  // After go_on() and give_up() nothing may touch what is awaited: or_return ends a coroutine, with everything
-  // in its frame, inside the call.
+  // After go_on() and give_up() nothing may touch what is awaited: or_return ends a coroutine, with all that
+  // is in its frame, inside the call.
   //
   // What start() returns when there is nothing to wait for. Somebody for whom there never is does not keep
   // the scheduler from the others.

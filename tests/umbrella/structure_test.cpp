@@ -1,4 +1,4 @@
-// More programs as a user writes them: fan-out, periods, blocking code, other CPUs, other loops, stackful code.
+// More programs as a user writes them: fan-out, periods, blocking code, other CPUs and loops, stackful code.
 
 #include <keel/keel.hpp>
 
