@@ -49,6 +49,10 @@ double ticks_per_ns() noexcept {
 
 }  // namespace
 
+#if !defined(__x86_64__) && !defined(__aarch64__)
+std::uint64_t ticks_now() noexcept { return clock_ns(); }
+#endif
+
 std::uint64_t ticks_to_ns(std::uint64_t ticks) noexcept {
   return static_cast<std::uint64_t>(static_cast<double>(ticks) / ticks_per_ns());
 }

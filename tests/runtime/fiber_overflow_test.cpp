@@ -70,7 +70,9 @@ TEST_CASE("H5 fiber: of a task without a name, by its number, on any thread") {
     no_core();
     keel::report_fiber_overflows();
     std::thread([] {
-      keel::run([]() -> task<> { co_await keel::fiber([] { recurse(10'000'000); }); }());
+      keel::runtime rt;
+      rt.spawn([]() -> task<> { co_await keel::fiber([] { recurse(10'000'000); }); });
+      rt.run();
     }).join();
     return 0;
   });

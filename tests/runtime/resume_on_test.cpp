@@ -39,7 +39,7 @@ scheduler& at(unsigned index) {
 
 // Runs `body` on the first of `cpus` schedulers.
 template <class Fn>
-void on_several(unsigned cpus, Fn body) {
+void on_several(int cpus, Fn body) {
   keel::runtime_options options;
   options.cpus = cpus;
   keel::runtime rt(options);
@@ -143,8 +143,8 @@ TEST_CASE("C2, resume_on: a stop finds the task wherever it is") {
 TEST_CASE("resume_on: a scope awaits and stops its children wherever they are") {
   on_several(2, []() -> task<> {
     std::atomic<int> stopped{0};
+    std::atomic<int> away{0};
     co_await keel::scope([&](keel::scope& children) -> task<> {
-      std::atomic<int> away{0};
       auto wander = [](std::atomic<int>& arrived, std::atomic<int>& count) -> task<> {
         co_await resume_on(at(1));
         ++arrived;
@@ -154,8 +154,6 @@ TEST_CASE("resume_on: a scope awaits and stops its children wherever they are") 
       for (int i = 0; i < 5; ++i) children.spawn(wander, std::ref(away), std::ref(stopped));
       while (away < 5) co_await keel::test::some_turns();
       children.request_stop();
-      // What the children refer to is ours: we end after them.
-      while (stopped < 5) co_await keel::test::some_turns();
     });
     CHECK(stopped == 5);
     CHECK(here() == 0);
@@ -164,9 +162,9 @@ TEST_CASE("resume_on: a scope awaits and stops its children wherever they are") 
 
 TEST_CASE("resume_on: a part of a task cannot move") {
   const auto moves_in = [](auto&& inside) { return [inside] { on_several(2, inside); }; };
-  CHECK_DEATH(moves_in([]() -> task<> { co_await keel::with_timeout(1h, go_there(1)); })(),
+  CHECK_DEATH(moves_in([]() -> task<> { (void)co_await keel::with_timeout(1h, go_there(1)); })(),
               "resume_on() moves a whole task");
-  CHECK_DEATH(moves_in([]() -> task<> { co_await keel::when_all(go_there(1), go_there(0)); })(),
+  CHECK_DEATH(moves_in([]() -> task<> { (void)co_await keel::when_all(go_there(1), go_there(0)); })(),
               "resume_on() moves a whole task");
   CHECK_DEATH(on_several(1,
                          []() -> task<> {

@@ -54,7 +54,7 @@ TEST_CASE("ticks: they pass as the clock does") {
 
 TEST_CASE("run_statistics: sums, the longest, and a histogram in powers of two") {
   run_statistics s;
-  for (const std::uint64_t ticks : {0, 1, 2, 3, 4, 1000}) s.note(ticks);
+  for (const std::uint64_t ticks : {0u, 1u, 2u, 3u, 4u, 1000u}) s.note(ticks);
   s.note(~std::uint64_t{0} / 2);
   CHECK(s.runs() == 7);
   CHECK(s.buckets[1] == 2);

@@ -34,7 +34,7 @@ namespace {
 
 // Runs `body` on the first of `cpus` schedulers.
 template <class Fn>
-void on_several(unsigned cpus, Fn body, keel::runtime_options options = {}) {
+void on_several(int cpus, Fn body, keel::runtime_options options = {}) {
   options.cpus = cpus;
   keel::runtime rt(options);
   rt.spawn(body);
@@ -182,7 +182,7 @@ TEST_CASE("spawn_on: the graceful level arrives as such, the hard one may follow
     auto body = []() -> task<> {
       const auto slept = co_await keel::graceful(keel::sleep_for(1h));
       levels = slept.error() == errc::operation_canceled ? 1 : 100;
-      co_await keel::sleep_for(1h);
+      (void)co_await keel::sleep_for(1h);
       ++levels;
     };
     auto far = spawn_on(1, body);
