@@ -3,6 +3,7 @@
 #include "buffer_guard.hpp"
 #include "uring_constants.hpp"
 
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -128,7 +129,9 @@ io_uring_sqe* uring_engine::next_sqe() noexcept {
 bool uring_engine::fill(operation& op) noexcept {
   io_uring_sqe* sqe = next_sqe();
   if (sqe == nullptr) return false;
-  if (step(op) == step_polling && op.asked.code != opcode::sendfile) {
+  if (step(op) == step_pausing) {
+    fill_pause(*sqe);
+  } else if (step(op) == step_polling && op.asked.code != opcode::sendfile) {
     fill_readiness(*sqe, op.asked);
   } else {
     fill_request(*sqe, op.asked, here_);
@@ -291,7 +294,9 @@ void uring_engine::complete(const io_uring_cqe& cqe) noexcept {
     default: break;
   }
   release_buffer(op.asked);
-  publish(op, answer{cqe.res, (cqe.flags & IORING_CQE_F_MORE) != 0 ? answer::more_flag : 0});
+  // A worker of the kernel hears of the cancel by a signal.
+  const int value = cqe.res == -EINTR && op.canceling() ? -ECANCELED : cqe.res;
+  publish(op, answer{value, (cqe.flags & IORING_CQE_F_MORE) != 0 ? answer::more_flag : 0});
 }
 
 // F14: an O_NONBLOCK descriptor may answer EAGAIN; whoever awaits an operation wants it to wait.
@@ -308,13 +313,24 @@ bool uring_engine::waits_by_poll(operation& op, const io_uring_cqe& cqe) noexcep
     default: return false;
   }
   const bool polled = step(op) == step_polling;
-  if (polled ? cqe.res < 0 : cqe.res != -EAGAIN) return false;
+  const bool paused = step(op) == step_pausing;
+  if (!paused && (polled ? cqe.res < 0 : cqe.res != -EAGAIN)) return false;
   if (op.canceling()) {
     release_buffer(op.asked);
     finish(op, -ECANCELED);
     return true;
   }
-  step(op) = polled ? 0 : step_polling;
+  if (polled && pauses(op, cqe.res)) return true;
+  step(op) = polled || paused ? 0 : step_polling;
+  submit_again(op);
+  return true;
+}
+
+bool uring_engine::pauses(operation& op, int polled) noexcept {
+  const bool writes =
+      op.asked.code == opcode::send || op.asked.code == opcode::write || op.asked.code == opcode::sendfile;
+  if (!writes || (polled & (POLLOUT | POLLERR | POLLHUP | POLLNVAL)) != 0) return false;
+  step(op) = step_pausing;
   submit_again(op);
   return true;
 }

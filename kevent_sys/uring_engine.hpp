@@ -73,6 +73,10 @@ class uring_engine final : public engine {
   // The step of a request that the kernel would not wait for, or of a connect that was begun for a thread
   // that has exited: a poll. Not used by sendfile, which has steps of its own.
   static constexpr std::uint8_t step_polling = 1;
+  // And a pause, after a poll for room that told of nothing but a peer that sends no more. The kernel adds
+  // POLLRDHUP to every poll, so the next one would tell the same at once.
+  static constexpr std::uint8_t step_pausing = 4;
+  bool pauses(operation& op, int polled) noexcept;
   bool waits_by_poll(operation& op, const io_uring_cqe& cqe) noexcept;
   void complete_mark(const io_uring_cqe& cqe) noexcept;
   bool goes_on_elsewhere(operation& op, const io_uring_cqe& cqe) noexcept;

@@ -136,6 +136,15 @@ void fill_readiness(io_uring_sqe& sqe, const request& asked) noexcept {
   fill_poll(sqe, asked.fd, writes ? POLLOUT : POLLIN, false);
 }
 
+void fill_pause(io_uring_sqe& sqe) noexcept {
+  // Copied when the request is handed over.
+  static const __kernel_timespec pause{0, 20'000'000};
+  sqe.opcode = IORING_OP_TIMEOUT;
+  sqe.fd = -1;
+  sqe.addr = address_of(&pause);
+  sqe.len = 1;
+}
+
 void fill_warm_up(io_uring_sqe& sqe, int file_fd, std::uint64_t offset, std::byte* scratch,
                   std::uint32_t bytes) noexcept {
   sqe.opcode = IORING_OP_READ;

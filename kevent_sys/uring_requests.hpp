@@ -24,6 +24,9 @@ void fill_request(io_uring_sqe& sqe, const request& asked, const uring_abilities
 // Waits until the descriptor is ready for what is asked.
 void fill_readiness(io_uring_sqe& sqe, const request& asked) noexcept;
 
+// Ends after some 20 ms: a wait for what the kernel cannot tell.
+void fill_pause(io_uring_sqe& sqe) noexcept;
+
 // Reads a range of a file to bring it into the page cache.
 void fill_warm_up(io_uring_sqe& sqe, int file_fd, std::uint64_t offset, std::byte* scratch,
                   std::uint32_t bytes) noexcept;

@@ -151,10 +151,13 @@ bool uring_engine::warm_up(operation& op) noexcept {
 }
 
 void uring_engine::complete_transfer(operation& op, int value) noexcept {
-  if (op.canceling() || value < 0) {
+  const bool paused = step(op) == step_pausing;
+  if (op.canceling() || (value < 0 && !paused)) {
     finish(op, op.canceling() ? -ECANCELED : value);
     return;
   }
+  if (step(op) == step_waiting && pauses(op, value)) return;
+  if (paused) step(op) = step_waiting;
   if (step(op) == step_warming) step(op) = step_warm;
   transfers_.push_back(op);
 }

@@ -93,6 +93,7 @@ void scheduler::arm_wake() noexcept {
 scheduler_counters scheduler::counters() noexcept {
   scheduler_counters all = counters_;
   const kevent_sys::engine_counters& engine = queue_.counters();
+  all.live = node_count_.load(std::memory_order_relaxed);
   all.enters = engine.enters;
   all.submitted = engine.submitted;
   all.in_flight = queue_.in_flight();
@@ -112,13 +113,11 @@ void scheduler::enroll(task_node& node, task_node& parent) noexcept {
   if (node.statistics == nullptr) node.statistics = &monitor_.table().of(node.name);
   ++node.statistics->tasks;
   if (node.urgency != priority::normal) ++prioritized_;
-  ++counters_.live;
   nodes_.push_back(node);
   node_count_.store(node_count_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
 void scheduler::leave(task_node& node) noexcept {
-  --counters_.live;
   if (node.urgency != priority::normal) --prioritized_;
   static_cast<list_hook&>(node).unlink();
   node_count_.store(node_count_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
