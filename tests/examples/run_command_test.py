@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 LIMIT_S = 60
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -60,9 +61,20 @@ def check_interrupt(program):
         running.kill()
         running.wait()
     orphan = next(line[3:] for line in lines if line.startswith("2: "))
-    state = pathlib.Path(f"/proc/{orphan}/stat")
-    if state.exists() and ") Z " not in state.read_text():
-        yield "a grandchild lives on after SIGINT"
+    # It was killed; that takes effect when the kernel gets to it.
+    deadline = time.monotonic() + LIMIT_S
+    while lives(orphan):
+        if time.monotonic() > deadline:
+            yield "a grandchild lives on after SIGINT"
+            return
+        time.sleep(0.01)
+
+
+def lives(pid):
+    try:
+        return ") Z " not in pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def check_chapter():
