@@ -40,6 +40,8 @@ void relocation::deliver_go(message& self, scheduler& to) noexcept {
     to.tasks().add();
     context.attach(to.tasks().context());
   }
+  // It counts where it runs.
+  me.task_.node_.statistics = nullptr;
   to.enroll(me.task_.node_, to.root());
   me.in_transit_.store(false, std::memory_order_seq_cst);
   // A stop that came here before us, or found us on the way, has left its wish.
