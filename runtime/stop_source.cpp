@@ -6,19 +6,14 @@ namespace keel {
 namespace detail {
 
 void remote_stop_state::request_stop(stop_level level) noexcept {
-  stop_level before = wanted.load();
-  while (before < level && !wanted.compare_exchange_weak(before, level)) {
-  }
-  if (before >= level || under_way.exchange(true)) return;
+  if (wanted.level() >= level || !wanted.raise(level)) return;
   shares.fetch_add(1, std::memory_order_relaxed);
   home.post(*this);
 }
 
 void remote_stop_state::arrived(message& self, scheduler&) noexcept {
   auto& me = static_cast<remote_stop_state&>(self);
-  // In this order: a level that is raised after we have looked is posted again.
-  me.under_way.store(false);
-  me.context.request_stop(me.wanted.load());
+  me.context.request_stop(me.wanted.open());
   me.release();
 }
 

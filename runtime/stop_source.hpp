@@ -3,6 +3,7 @@
 
 #include <keel/runtime/awaitable.hpp>
 #include <keel/runtime/frame_allocator.hpp>
+#include <keel/runtime/merged_request.hpp>
 #include <keel/runtime/scheduler.hpp>
 
 #include <atomic>
@@ -61,8 +62,7 @@ struct remote_stop_state : recycled, message {
   scheduler& home;
   stop_context context;
   std::atomic<std::uint32_t> shares{1};  // the copies, and a message under way
-  std::atomic<stop_level> wanted{stop_level::none};
-  std::atomic<bool> under_way{false};
+  merged_request<stop_level> wanted;
 
  private:
   static void arrived(message& self, scheduler& to) noexcept;
@@ -100,7 +100,7 @@ class remote_stop_source {
 
   void request_stop(stop_level level = stop_level::hard) const noexcept { state_->request_stop(level); }
   // Whether somebody has asked; what runs under it may not have heard yet.
-  bool stop_requested() const noexcept { return state_->wanted.load() != stop_level::none; }
+  bool stop_requested() const noexcept { return state_->wanted.level() != stop_level::none; }
   stop_token token() noexcept { return *this; }
 
  private:
