@@ -118,6 +118,25 @@ TEST_CASE("run_monitor: what a task does after a join of another name is its own
   }());
 }
 
+TEST_CASE("run_monitor: what an unnamed task does counts with the nearest named one above it") {
+  keel::run([]() -> task<> {
+    auto worker = []() -> task<> {
+      auto grinding = []() -> task<> {
+        grind(2ms);
+        co_return;
+      };
+      auto unnamed = keel::spawn(grinding);
+      co_await std::move(unnamed);
+    };
+    auto handle = keel::spawn(named("worker", worker));
+    co_await std::move(handle);
+    co_await pause(0ms);
+    CHECK(of("worker").tasks == 1);
+    CHECK(ticks_to_ns(of("worker").total_ticks) >= 2'000'000);
+    CHECK(of(nullptr).runs() == 0);
+  }());
+}
+
 TEST_CASE("run_monitor: without measurements and watchdog it counts tasks and no runs") {
   keel::runtime_options options;
   options.measure_runs = false;
