@@ -110,8 +110,8 @@ void scheduler::enroll(task_node& node, task_node& parent) noexcept {
   node.parent_id = parent.id;
   node.context.set_node(node);
   node.since_ns = queue_.now_ns();
-  // What an unnamed task does counts with the nearest named one above it. So a hand-over between the two needs
-  // no look at the clock, which is most of what a spawn and a join cost.
+  // What an unnamed task does counts with the nearest named one above it. So a hand-over between the two
+  // needs no look at the clock, which is most of what a spawn and a join cost.
   if (node.statistics == nullptr && node.name == nullptr && &parent != &root_) {
     node.statistics = parent.statistics;
   } else {
