@@ -29,7 +29,8 @@ def servers_of(build):
 
 
 def main():
-    return {name: [str(word) for word in command] for name, command in built.items()}
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=measure.ROOT / "build/release")
     parser.add_argument("--only", action="append")
     parser.add_argument("--quiet", type=int, default=100)

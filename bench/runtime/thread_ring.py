@@ -45,7 +45,10 @@ def main():
     keel = f"{options.build}/bench/thread_ring"
 
     with tempfile.TemporaryDirectory() as folder:
-        runs = {"keel": ([keel, str(options.passes)], options.passes, None)}
+        runs = {
+            "keel": ([keel, str(options.passes)], options.passes, None),
+            "keel_timed": ([keel, str(options.passes), "timed"], options.passes, None),
+        }
         if shutil.which("go"):
             program = f"{folder}/thread_ring_go"
             subprocess.run(["go", "build", "-o", program, str(HERE / "thread_ring.go")], check=True)
