@@ -14,6 +14,7 @@
 
 #include "support/death_test.hpp"
 #include "support/frame_balance.hpp"
+#include "support/scope_children.hpp"
 #include "support/sweep.hpp"
 #include "support/tracked.hpp"
 #include "support/virtual_time.hpp"
@@ -24,40 +25,15 @@ using keel::scope;
 using keel::sleep_for;
 using keel::stop_level;
 using keel::task;
+using keel::test::finisher;
 using keel::test::frame_balance;
 using keel::test::now;
 using keel::test::run_simulated;
+using keel::test::sleeper;
+using keel::test::throwing;
+using keel::test::thrown_by;
 using keel::test::tracked;
 using keel::test::tracked_balance;
-
-namespace {
-
-task<> sleeper(keel::duration d, int& ended) {
-  static_cast<void>(co_await sleep_for(d));
-  ++ended;
-}
-// Counts only what was not stopped.
-task<> finisher(keel::duration d, int& finished) {
-  const auto slept = co_await sleep_for(d);
-  if (slept) ++finished;
-}
-task<> throwing(keel::duration d, const char* what) {
-  static_cast<void>(co_await sleep_for(d));
-  throw std::runtime_error(what);
-}
-
-// What co_await of a scope with this body throws.
-template <class Body>
-task<std::string> thrown_by(Body body) {
-  try {
-    co_await scope(body);
-  } catch (const std::exception& e) {
-    co_return e.what();
-  }
-  co_return "nothing";
-}
-
-}  // namespace
 
 TEST_CASE("scope: room() waits while children_max children live, in the order of those who asked") {
   const frame_balance frames;
